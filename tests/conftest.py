@@ -1,4 +1,4 @@
-"""What all tests share: markers by folder, no sockets in unit tests, a private Redis."""
+"""Setup of all tests: markers by folder, no sockets in unit tests, and a private Redis."""
 
 import gc
 import os
@@ -24,8 +24,8 @@ __all__ = ["bench", "picky", "redis_server", "redis_url"]
 
 HERE = Path(__file__).parent
 FOLDERS_WITH_MARKER = ("unit", "integration", "long", "chaos")
-# Modules whose tests go to one worker: with something dear that is set up for all of them, or with
-# processes that must keep up with an exchange, of which few can on a slow machine at a time.
+# Modules whose tests run in one worker: they share an expensive setup, or their processes must keep
+# up with an exchange, which only a few can do at a time on a slow machine.
 ONE_WORKER = {
     "tests/long/test_no_gaps.py": "keeps up",
     "tests/long/test_faults.py": "keeps up",
@@ -51,16 +51,16 @@ ONE_WORKER = {
     )
 }
 
-# A shell starts what runs in its background with SIGINT ignored, and so would be what is started
-# here to be interrupted.
+# A shell starts its background processes with SIGINT ignored, and they would pass that on to the
+# processes that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-gc.disable()  # until all is collected, of which nothing goes: it takes a quarter of the time
+gc.disable()  # during collection, where it would free nothing and take a quarter of the time
 
-# A loaded machine is slow, not wrong: no deadlines. The same examples each time: a failing test
-# keeps failing. `thorough` generates new ones. A property with costly examples sets its own count
-# by tests.support.examples, which these profiles scale.
+# No deadlines: a loaded machine is slow. The examples are the same each time, so that a failing
+# test keeps failing; `thorough` generates new ones. A property with expensive examples sets its own
+# count by tests.support.examples, which these profiles scale.
 _quiet = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile(
     "dev", deadline=None, max_examples=DEV_EXAMPLES, derandomize=True, suppress_health_check=_quiet
@@ -70,9 +70,9 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 if settings().derandomize:
-    # Hypothesis also tries the constants of each module that this process has imported by then:
-    # other examples in each worker, and after each change of the code.
-    providers._get_local_constants = lambda: providers._local_constants  # none
+    # Hypothesis also uses the constants of each module imported so far in this process: the
+    # examples would differ between workers, and after each change of the code.
+    providers._get_local_constants = lambda: providers._local_constants  # empty
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -80,12 +80,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(HERE).parts[0]
         if folder in FOLDERS_WITH_MARKER:
             item.add_marker(folder)
-    items.sort(key=_priority, reverse=True)  # the longest first: none is left for the end
+    items.sort(key=_priority, reverse=True)  # the longest first: no long test starts last
 
 
 class _OneWorker(LoadScopeScheduling):
-    """Tests one by one, but for those of `ONE_WORKER`. (The mark `xdist_group` is for that, but it
-    does nothing with pytest 9.2.)
+    """Distributes single tests, and the tests of a `ONE_WORKER` group to one worker.
+
+    The mark `xdist_group` would do this, but has no effect with pytest 9.2.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -98,7 +99,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 
 def pytest_collection_finish() -> None:
-    """Exclude the collected tests, kept to the end, from garbage collection: saves a tenth."""
+    """Exclude the collected tests, which live until the end, from garbage collection: saves a tenth
+    of the time.
+    """
     gc.enable()
     gc.collect()
     gc.freeze()
@@ -106,13 +109,15 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Name what fails at once: a run that is stopped prints no summary."""
+    """Print each failed test at once: a run that is stopped prints no summary."""
     if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
         sys.stderr.write(f"\nfailed: {report.nodeid}\n")
 
 
 def _priority(item: pytest.Item) -> tuple[bool, float]:
-    """Whether the test goes to one worker with all of its module; the seconds that it is given."""
+    """Whether the test belongs to a `ONE_WORKER` group; its time limit in seconds, 0 without
+    one.
+    """
     marker = item.get_closest_marker("timeout")
     return _module(item.nodeid) in ONE_WORKER, float(marker.args[0]) if marker else 0.0
 
@@ -139,7 +144,7 @@ def _unit_tests_open_no_connection(
 def _the_longest_tests_start_processes_as_users_do(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others fork them from one that has imported everything: see tests.support.warm."""
+    """Other tests fork processes from one with all modules imported: see tests.support.warm."""
     if request.node.get_closest_marker("chaos"):
         monkeypatch.setenv("TESTS_START", "cold")
 

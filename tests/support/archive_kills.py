@@ -1,4 +1,6 @@
-"""The archive's workers killed and stopped at random while entries flow; files against streams."""
+"""Kills and stops workers of the archive at random while entries arrive; compares files and
+streams.
+"""
 
 import random
 import signal
@@ -18,11 +20,11 @@ STREAMS = ("trade.SOL_USDC", "trade.BTC_USDC", "trade.ETH_USDC")
 RUN = ("archive", "--lease", "0.5", "--option", "rows=150", "--option", "seconds=0.3")
 _TRADES_AT_ONCE = 20
 _FAR_BEHIND = 2000
-_STEP_US = 400_000  # between two trades: a day passes within some minutes of the test
+_STEP_US = 400_000  # between two trades: a few minutes of the test cover a day
 
 
 def archive_through_kills(bench: Bench, kills: int, seed: int) -> None:
-    """Two workers, one of them killed or stopped again and again; then all is compared."""
+    """Run two workers, kill or stop one of them `kills` times, and compare files and streams."""
     print(f"ARCHIVE_SEED={seed} ARCHIVE_KILLS={kills}")
     chance = random.Random(seed)
     folder = bench.folder / "archive"
@@ -40,7 +42,7 @@ def archive_through_kills(bench: Bench, kills: int, seed: int) -> None:
                 _sleep_through_the_lease(bench, victim, workers[0])
                 workers.append(victim)
     for worker in workers:
-        bench.until(lambda worker=worker: bench.status("archive", worker))  # it has begun
+        bench.until(lambda worker=worker: bench.status("archive", worker))  # the worker has started
         assert worker.stop() == 0, worker.err
     finish(bench)
     for stream in STREAMS:
@@ -49,7 +51,7 @@ def archive_through_kills(bench: Bench, kills: int, seed: int) -> None:
 
 @contextmanager
 def flowing(bench: Bench) -> Iterator[None]:
-    """Trades flow into all streams, with gaps between, until the block ends."""
+    """Add trades and gaps to all streams until the block ends."""
     over = threading.Event()
 
     def feed() -> None:
@@ -60,7 +62,7 @@ def flowing(bench: Bench) -> Iterator[None]:
             number += _TRADES_AT_ONCE + 1
             over.wait(0.02)
             while _behind(bench) > _FAR_BEHIND and not over.is_set():
-                over.wait(0.1)  # so that the end of the test is not a long catching up
+                over.wait(0.1)  # limits the backlog at the end of the test
 
     feeder = threading.Thread(target=feed)
     feeder.start()
@@ -92,7 +94,7 @@ def _sleep_through_the_lease(bench: Bench, sleeper: Worker, other: Worker) -> No
 def finish(bench: Bench) -> None:
     """Start a last worker, wait until it has read all streams, and stop it."""
     last = bench.start(*RUN)
-    bench.until(lambda: bench.status("archive", last))  # it has begun
+    bench.until(lambda: bench.status("archive", last))  # the worker has started
     for stream in STREAMS:
         about: Any = bench.redis.xinfo_stream(stream)
         bench.await_group(stream, "archive", about["last-generated-id"])
@@ -104,7 +106,7 @@ def files(folder: Path) -> Sequence[Path]:
 
 
 def assert_files_are_the_stream(bench: Bench, folder: Path, stream: str) -> None:
-    """Every entry is there once, on its day, with its values; and nothing half-written is left."""
+    """Every entry is in one file of its day, once, with its values; no unfinished file is left."""
     kept: Any = bench.redis.xrange(stream)
     expected = {at: (fields["type"], fields.get("price")) for at, fields in kept}
     rows: dict[str, tuple[str, str | None]] = {}

@@ -1,4 +1,4 @@
-"""`python -m bridge …` as a user runs it: a real process in a folder and environment of its own."""
+"""`python -m bridge …` as a process with its own folder and environment."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def run_bridge(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run to the end in `folder`; returns exit code and output."""
+    """Run the command to its end in `folder`; exit code and output."""
     return warm.run(
         [sys.executable, "-m", "bridge", *arguments],
         cwd=folder,
@@ -31,7 +31,7 @@ def run_bridge(folder: Path, *arguments: str, **variables: str) -> subprocess.Co
 
 
 def start_bridge(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    """Start it in a process group of its own, as a terminal does; use it in a `with`."""
+    """Start the command in its own process group, as a terminal does; use it in a `with`."""
     return warm.Process(
         [sys.executable, "-m", "bridge", *arguments],
         cwd=folder,

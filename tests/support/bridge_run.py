@@ -1,4 +1,4 @@
-"""A bridge as a real process in front of a simulator and a private Redis."""
+"""A bridge as a process, with a simulator and a private Redis."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.support.eventually import eventually_async
 ROOT = Path(__file__).resolve().parents[2]
 STOP_LIMIT_S = 30.0
 REPAIR_S = 30.0  # upper bound for a gap that cannot be recovered
-LOG_SHOWN = 6_000  # characters of it, where a test fails
+LOG_SHOWN = 6_000  # characters of the log in the output of a failing test
 
 # A key pair printed in the exchange's public guide: the simulator accepts it.
 DEMO_KEYS = {
@@ -36,7 +36,7 @@ ACCOUNT_STREAMS = (
 
 
 class BridgeRun:
-    """One running bridge: its log, its status, its stop."""
+    """A running bridge: its log, its status, and a way to stop it."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], log: Path, redis_url: str, instance: str
@@ -63,12 +63,12 @@ class BridgeRun:
         return status if status.get("pid") == self.process.pid else {}
 
     def is_confirmed(self, count: int) -> bool:
-        """Whether `count` streams have received a message, over all connections."""
+        """Whether `count` streams have received a message, summed over all connections."""
         connections = self.status().get("connections", [])
         return sum(each["confirmed"] for each in connections) >= count
 
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Request a stop and wait for it; returns the exit code."""
+        """Send the signal and wait for the end; the exit code."""
         self.process.send_signal(how)
         await eventually_async(
             lambda: self.process.poll() is not None, "the bridge has stopped", STOP_LIMIT_S
@@ -89,9 +89,9 @@ async def running_bridge(
     program: Sequence[str] = ("-m", "bridge"),
     **sections: Mapping[str, object],
 ) -> AsyncIterator[BridgeRun]:
-    """`python -m bridge run` (or `record`) with this configuration, until the block ends.
+    """Run `python -m bridge run` (or `record`) with this configuration until the block ends.
 
-    `program`: arguments of Python, for another version.
+    `program`: the arguments of Python, for another version.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = {
@@ -119,7 +119,7 @@ async def running_bridge(
             stdout=output,
             stderr=output,
         )
-    # the bridge may connect through a proxy on this event loop: the blocking client here must not
+    # The bridge may connect through a proxy on this event loop: the blocking client here must not.
     run = BridgeRun(process, log, status_url or redis_url, instance)
     try:
         yield run

@@ -42,7 +42,7 @@ def frame(template: str, stream: str, now_us: int, **data: object) -> str:
 
 @dataclass
 class Member:
-    """One of the bridges. `inbox`: messages that it has not read from its socket yet."""
+    """One bridge. `inbox`: messages that it has not read from its socket yet."""
 
     name: str
     bridge: SteppedBridge
@@ -56,7 +56,9 @@ class Member:
 
 
 class Model:
-    """The run. `made`: all messages of the exchange, `received`: those that a bridge has read."""
+    """A run. `made`: all messages of the exchange by stream; `received`: those that a bridge
+    has read.
+    """
 
     def __init__(self, url: str, chance: Random, names: str = "ab") -> None:
         self.chance = chance
@@ -72,7 +74,7 @@ class Model:
         for member in self.members:
             self.connect(member)
         for _ in range(2):
-            self.beat_all()  # the first status of one is read with the second of another
+            self.beat_all()  # a bridge reads its peers' first status in the second round
 
     def close(self) -> None:
         for member in self.members:
@@ -142,7 +144,7 @@ class Model:
     # ---- the bridges ---------------------------------------------------------------------------
 
     def beat_all(self) -> None:
-        """All members that are not stalled publish their status, and read their peers'."""
+        """All bridges that are not stalled publish their status and read their peers' statuses."""
         for member in self.members:
             if member.stalled:
                 continue
@@ -191,10 +193,10 @@ class Model:
             bridge.pump(lambda: self.chance.random() < lost_replies)
             if bridge.outbox.is_connected and not is_reading:
                 return
-        raise AssertionError("a bridge does not come to rest")
+        raise AssertionError("a bridge never becomes idle")
 
     def come_to_rest(self) -> None:
-        """Run for forty seconds without faults; the exchange continues to answer."""
+        """Run for 40 s of simulated time without faults; the exchange continues to reply."""
         for member in self.members:
             member.stalled = False
             if not member.receives:
@@ -216,14 +218,14 @@ class Model:
         core = member.bridge.core
         return is_known and is_receiving and not open_outages([core], core.queues)
 
-    # ---- the laws -------------------------------------------------------------------------------
+    # ---- the invariants -------------------------------------------------------------------------
 
     def stored(self, stream: str) -> list[tuple[str, dict[str, str]]]:
         entries: Any = self.client.xrange(stream)
         return list(entries)
 
     def faults(self) -> Iterator[str]:
-        """Violations of the laws that hold under all faults."""
+        """Violations of the invariants that hold under all faults."""
         for stream in STREAMS:
             ids = [tuple(map(int, each.split("-"))) for each, _ in self.stored(stream)]
             if ids != sorted(set(ids)):

@@ -22,7 +22,7 @@ class Certificates:
 
 
 def new_certificates(folder: Path) -> Certificates:
-    """Create the files in this folder, valid for a day."""
+    """Create the files in this folder, valid for one day."""
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root_name, name = _name("a test's authority"), _name("127.0.0.1")
     root_id = x509.SubjectKeyIdentifier.from_public_key(root_key.public_key())

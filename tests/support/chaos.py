@@ -1,8 +1,8 @@
-"""A run with random faults: an exchange, a Redis, a bridge that is restarted after each kill, and
-for comparison a naive loop.
+"""A run with random faults: an exchange, a Redis, a bridge restarted after each kill, and for
+comparison a naive loop.
 
-The oracle is the simulator's ledger. `CHAOS_SEED` repeats a run's random choices, `CHAOS_RATE` sets
-the message rate.
+The simulator's ledger is the reference. `CHAOS_SEED` repeats a run's random choices, `CHAOS_RATE`
+sets the message rate.
 """
 
 import asyncio
@@ -35,12 +35,12 @@ KEEP_ALL = {
     for kind in ("trade", "depth", "bookTicker", "account.orderUpdate")
 }
 JOURNAL = "data/journal"  # of the bridge, in the run's folder
-RECEIVES_AGAIN = 0.8  # how often a bridge lives until it receives
+RECEIVES_AGAIN = 0.8  # share of restarts that wait until the bridge receives
 MEMORY_LIMIT_BYTES = 400 * 1024 * 1024
 
 
 class Chaos:
-    """One run in progress."""
+    """A run in progress."""
 
     def __init__(
         self,
@@ -65,14 +65,14 @@ class Chaos:
         print(f"CHAOS_SEED={SEED} CHAOS_RATE={rate}")
 
     async def begin(self) -> None:
-        """Start the first bridge and the loop, and wait until both listen."""
+        """Start the first bridge and the loop, and wait until both receive."""
         await self.start_bridge()
         self._start_loop()
         await eventually_async(
             lambda: self.bridge and self.bridge.is_confirmed(20), "the bridge receives", 40
         )
-        await eventually_async(self._loop_writes, "the loop receives")
-        await eventually_async(self._exchange_us, "the bridge writes")
+        await eventually_async(self._loop_writes, "the loop writes to Redis")
+        await eventually_async(self._exchange_us, "the bridge writes to Redis")
         self.begun_us = self._exchange_us()
 
     async def start_bridge(self) -> None:
@@ -88,7 +88,9 @@ class Chaos:
         )
 
     async def a_moment(self, longest_s: float = 1.0) -> None:
-        """Wait for a random time, and measure the bridge's memory meanwhile."""
+        """Wait for a random time of at most `longest_s`, and measure the bridge's memory
+        meanwhile.
+        """
         ends_s = time.monotonic() + self.chance.uniform(0.05, longest_s)
         while time.monotonic() < ends_s:
             self._check_memory()
@@ -100,8 +102,9 @@ class Chaos:
         self.server.start()
 
     async def kill_bridge(self) -> None:
-        """Both of them, and both are started again: most times until they receive, sometimes
-        the next blow comes before.
+        """Kill and restart the bridge and the loop.
+
+        Usually wait until both receive; otherwise the next fault may come before.
         """
         assert self.bridge is not None
         self.bridge.process.kill()
@@ -114,26 +117,32 @@ class Chaos:
             await eventually_async(lambda: bridge.status().get("frames"), "the bridge receives", 60)
 
     async def empty_redis(self) -> None:
-        """The same, and wait until the bridge has noticed: it polls every few seconds."""
+        """Delete all data of Redis and wait until the bridge has noticed, which polls every
+        few seconds.
+        """
         before = self._bridge_log().count("redis_lost_entries")
         with self.server.client() as client:
             client.flushall()
         await eventually_async(
-            lambda: self._bridge_log().count("redis_lost_entries") > before, "it is noticed", 60
+            lambda: self._bridge_log().count("redis_lost_entries") > before,
+            "the bridge reports the loss",
+            60,
         )
 
     async def finish(self) -> None:
-        """The exchange ends; everything that was received gets into Redis; the bridge stops."""
+        """End the exchange, wait until Redis has all received messages, and stop the bridge."""
         assert self.bridge is not None
         bridge = self.bridge
         await eventually_async(lambda: bridge.status().get("frames"), "the bridge receives", 60)
         before = self._loop_log().count("disconnected")
         self._exchange.stop()
         await eventually_async(
-            lambda: _is_through(bridge), "all that was received is in Redis", 120
+            lambda: _is_through(bridge), "all received messages are in Redis", 120
         )
         await eventually_async(
-            lambda: self._loop_log().count("disconnected") > before, "the loop is done", 120
+            lambda: self._loop_log().count("disconnected") > before,
+            "the loop has lost its connection",
+            120,
         )
         assert await bridge.stop() == 0
         await self.leave()
@@ -141,7 +150,7 @@ class Chaos:
         assert self.peak_bytes < MEMORY_LIMIT_BYTES
 
     async def leave(self) -> None:
-        """Leave no process behind."""
+        """End all processes."""
         self._kill_loop()
         await self._stack.aclose()
 
@@ -157,8 +166,9 @@ class Chaos:
             self._loop = None
 
     def _exchange_us(self) -> int:
-        """The exchange's newest time that is published, 0 until all is: it may be behind the clock
-        on a machine that is busy.
+        """The newest event time of the exchange in Redis, µs; 0 until each stream has an entry.
+
+        On a busy machine it is behind the clock.
         """
         with self.server.client(decode_responses=True) as client:
             newest: Any = [client.xrevrange(stream, count=1) for stream in tally.STREAMS]
@@ -182,7 +192,7 @@ class Chaos:
         try:
             status = Path(f"/proc/{self.bridge.process.pid}/statm").read_text()
         except OSError:
-            return  # not Linux, or the process has just ended
+            return  # not on Linux, or the process has ended
         self.peak_bytes = max(self.peak_bytes, int(status.split()[1]) * 4096)
 
 
@@ -200,9 +210,9 @@ async def chaos(
     redis_url: str = "",
     loop_url: str = "",
 ) -> AsyncIterator[tuple[Chaos, RunningSimulator]]:
-    """A run that has begun; the caller calls `finish` and then requests the verdict.
+    """A run that has started; the caller calls `finish` and then compares.
 
-    `redis_url`, `loop_url`: addresses of the server for the bridge and the loop, if not direct.
+    `redis_url`, `loop_url`: the server's address for the bridge and the loop, if not direct.
     """
     options = ("--rate", str(rate), "--accept-key", DEMO_KEYS["PUBLIC_KEY"])  # one account only
     async with running_simulator(*options, ledger=folder / "ledger.jsonl") as exchange:
@@ -217,7 +227,7 @@ async def chaos(
 def compare(
     server: RedisServer, exchange: RunningSimulator, begun_us: int, what: str
 ) -> tuple[tally.Tally, tally.Tally]:
-    """The tallies of bridge and loop. Effect: writes a row for the table."""
+    """The tallies of bridge and loop. Writes a row for the table."""
     assert exchange.ledger is not None
     made = tally.made_since(exchange.ledger, begun_us)
     with server.client(decode_responses=True) as client:

@@ -1,4 +1,4 @@
-"""The project's commands as real processes, with literal keys: start, read output, wait."""
+"""The project's commands as processes: start them, read their output, wait for them."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ def environment(redis_url: str, **more: str) -> dict[str, str]:
 def run_bridge(
     folder: Path, redis_url: str, *arguments: str, **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m bridge ARGUMENTS` in `folder`, to its end."""
+    """Run `python -m bridge ARGUMENTS` in `folder` to its end."""
     return warm.run(
         [sys.executable, "-m", "bridge", *arguments],
         cwd=folder,

@@ -1,6 +1,6 @@
-"""The sets of Redis servers of the compose file, run as processes on this machine.
+"""The compose file's sets of Redis servers, run as processes on this machine.
 
-Each container's command is as in the file, with names, ports and folders of the test.
+Each container runs the command of the file, with names, ports and folders of the test.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ BUS_ABOVE = 10_000  # offset of a node's bus port
 
 needs_redis = pytest.mark.skipif(
     not (shutil.which("redis-server") and shutil.which("redis-cli")),
-    reason="redis-server and redis-cli are not here (Debian: redis)",
+    reason="redis-server and redis-cli are not installed (Debian: redis)",
 )
 
 
@@ -51,7 +51,7 @@ class Containers:
         self.take_ports()
 
     def take_ports(self) -> None:
-        """Choose new ports, as containers get other addresses."""
+        """Choose new ports, as restarted containers get other addresses."""
         self.ports = {name: _free_node_port() for name in self._services}
 
     def names(self, kind: str) -> list[str]:
@@ -73,10 +73,10 @@ class Containers:
                     stderr=output,
                 )  # fmt: skip
         for name in names:
-            eventually(lambda name=name: self._answers(name), f"{name} answers")  # type: ignore[misc]
+            eventually(lambda name=name: self._answers(name), f"{name} replies")  # type: ignore[misc]
 
     def run(self, name: str) -> None:
-        """Run a container that does its work and ends."""
+        """Run a container that ends by itself."""
         data = self._folder / name
         data.mkdir(exist_ok=True)
         done = subprocess.run(
@@ -92,7 +92,7 @@ class Containers:
 
     def stop(self) -> None:
         for name in self._processes:
-            eventually(lambda name=name: self._may_stop(name), f"{name} may stop")  # type: ignore[misc]
+            eventually(lambda name=name: self._may_stop(name), f"{name} handles SIGTERM")  # type: ignore[misc]
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():
@@ -107,7 +107,7 @@ class Containers:
         return False
 
     def _may_stop(self, name: str) -> bool:
-        """Whether a server accepts SIGTERM: it ignores it while it writes its first AOF."""
+        """Whether a server reacts to SIGTERM, which it ignores while it writes its first AOF."""
         with self.client(name) as client, contextlib.suppress(redis.RedisError):
             info: Any = client.info("persistence")
             return not info.get("aof_rewrite_in_progress")
@@ -125,7 +125,7 @@ class Containers:
         return command
 
     def _here(self, word: str, port: str = "") -> str:
-        """The word with this machine's address and ports instead of the containers'."""
+        """The argument, with addresses and ports of this machine in place of the containers'."""
         word = word.replace(SCRIPTS, str(ROOT / "deploy" / "redis"))
         for name in sorted(self.ports, key=len, reverse=True):
             for between in (":", " "):
@@ -134,13 +134,13 @@ class Containers:
                     word = word.replace(f"{name}{between}{standard}", place)
         if word in self.ports:
             return "127.0.0.1"
-        if word == PORT:  # of the primary, for a Sentinel
+        if word == PORT:  # the primary's port, in a Sentinel's arguments
             return str(self.ports["redis"])
         return port if word == SENTINEL_PORT else word
 
 
 def _free_node_port() -> int:
-    """A free port whose bus port is free, too, and outside the range of ephemeral ports."""
+    """A free port outside the range of ephemeral ports whose bus port is free as well."""
     while True:
         port = free_port()
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""One batch through the kit's runner, without Redis."""
+"""Runs one batch through the kit's runner, without Redis."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def stats() -> Stats:
 async def handle(
     consumer: Consumer, entries: Sequence[ParsedEntry], counted: Stats | None = None
 ) -> Sequence[Write]:
-    """The consumer's writes for these trades. Raises HandlerFailed."""
+    """The consumer's writes for these entries. Raises HandlerFailed."""
     runner = BatchRunner(consumer, counted or stats())
     part = await runner.run_together("trade.SOL_USDC", [entry_of(*one) for one in entries], Pace())
     if part.failed is not None:

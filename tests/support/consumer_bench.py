@@ -1,4 +1,4 @@
-"""The fixture `bench`: a bench for worker processes, on the session's Redis."""
+"""The fixture `bench`: worker processes on the session's Redis."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Commands of `python -m consumers`: as processes, and in the test's own process.
+"""Commands of `python -m consumers`, as processes and in the test's own process.
 
-The latter (`run_here`) is cheaper, and only for commands that fetch from Redis and set up no logs.
-Tests of a process' end and output need a process.
+`run_here` needs no process and takes less time; it is only for commands that read from Redis and do
+not configure the log. Tests of exit and output of a process need a process.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ LIMIT_S = 60.0
 
 
 def consumers(folder: Path, *arguments: str, **environment: str) -> CompletedProcess[str]:
-    """`python -m consumers ARGUMENTS` in `folder`, to its end."""
+    """Run `python -m consumers ARGUMENTS` in `folder` to its end."""
     return warm.run(
         [sys.executable, "-m", "consumers", *arguments],
         cwd=folder,
@@ -31,7 +31,9 @@ def consumers(folder: Path, *arguments: str, **environment: str) -> CompletedPro
 
 
 def run_here(folder: Path, url: str, *arguments: str) -> CompletedProcess[str]:
-    """Run a command in that folder, against that Redis; returns exit code and output."""
+    """Run a command in this process, in `folder` and with the Redis at `url`; exit code and
+    output.
+    """
     with contextlib.chdir(folder):
         done = CliRunner().invoke(cli, arguments, env={"BRIDGE_REDIS__URL": url, "COLUMNS": "200"})
     if done.exception is not None and not isinstance(done.exception, SystemExit):

@@ -1,6 +1,6 @@
-"""Entries as the contract writes them: flat fields of strings, spelled out here by hand.
+"""Entries as the contract writes them: flat fields of strings, written by hand.
 
-Deliberately not made with the bridge's encoder, so that both cannot share a mistake.
+The bridge's encoder is not used, so that an error in it cannot hide.
 """
 
 import json
@@ -71,7 +71,7 @@ def depth_snapshot(at: int, bids: Levels, asks: Levels, engine_us: int = START_U
 
 
 def gap(to: int, *, first: int | None = None, recovered: bool = False) -> Fields:
-    """Ids `first..to` are missing; no first at a stream's start."""
+    """A gap of the IDs `first` to `to`; without `first` the gap at a stream's start."""
     return {
         "type": "gap",
         "symbol": "SOL_USDC",
@@ -182,6 +182,8 @@ def balance_update(asset: str, available: str, locked: str) -> Fields:
 
 
 def delivery(fields: Fields, *, stream: str = "trade.SOL_USDC", at: str = "") -> Delivery[Any]:
-    """What a handler would get for these fields, by default in an entry of their time."""
+    """The delivery that a handler would get for these fields, by default in an entry of their
+    time.
+    """
     moment_us = int(fields.get("engine_us") or fields.get("event_us") or fields["received_us"])
     return Delivery(stream, at or f"{moment_us // 1000}-1", decode(fields))

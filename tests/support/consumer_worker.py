@@ -1,4 +1,4 @@
-"""Real worker processes and their Redis, for tests that start, stop and kill workers."""
+"""Worker processes and their Redis, for tests that start, stop and kill workers."""
 
 import json
 import os
@@ -16,12 +16,12 @@ from tests.support import warm
 from tests.support.consumer_entries import Fields
 from tests.support.eventually import eventually
 
-LIMIT_S = 50.0  # several processes have to start, on a machine that may be busy
+LIMIT_S = 50.0  # several processes start, on a machine that may be busy
 ROOT = Path(__file__).parents[2]
 
 
 class Worker:
-    """One `python -m consumers run …` process; its output goes to files."""
+    """A `python -m consumers run …` process; its output goes to files."""
 
     def __init__(
         self, folder: Path, url: str, *arguments: str, name: str = "", **environment: str
@@ -57,22 +57,22 @@ class Worker:
         self.process.send_signal(number)
 
     def wait(self, within_s: float = 20) -> int:
-        """Its exit code."""
+        """Wait for the end of the process; its exit code."""
         return self.process.wait(within_s)
 
     def stop(self) -> int:
-        """Ctrl-C, and wait."""
+        """Send SIGINT and wait; the exit code."""
         self.signal(signal.SIGINT)
         return self.wait()
 
     def kill(self) -> None:
-        """kill -9."""
+        """Send SIGKILL and wait."""
         self.process.kill()
         self.process.wait()
 
 
 class Bench:
-    """A Redis, a folder and the workers started here; none of them outlives the test."""
+    """A Redis, a folder and the workers started here, which all end with the test."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
@@ -92,14 +92,14 @@ class Bench:
             self.redis.hset("bridge:streams", stream, json.dumps(about))
 
     def add(self, stream: str, entries: Mapping[str, Fields]) -> None:
-        """Append entries, ID → fields, in one go."""
+        """Append entries, given as fields by ID, in one pipeline."""
         with self.redis.pipeline(transaction=False) as pipeline:
             for entry_id, fields in entries.items():
                 pipeline.xadd(stream, fields, id=entry_id)  # type: ignore[arg-type]
             pipeline.execute()
 
     def group(self, stream: str, name: str) -> dict[str, Any]:
-        """The group's fields of XINFO GROUPS; empty if there is no such group."""
+        """The group's fields in XINFO GROUPS; empty if there is no such group."""
         if not self.redis.exists(stream):
             return {}
         for one in self.redis.xinfo_groups(stream):
@@ -108,7 +108,7 @@ class Bench:
         return {}
 
     def caught_up(self, stream: str, group: str, last_id: str) -> bool:
-        """Whether the group has everything up to this entry, and nothing pending."""
+        """Whether the group was delivered all entries up to `last_id` and none is pending."""
         about = self.group(stream, group)
         return about.get("last-delivered-id") == last_id and about.get("pending") == 0
 
@@ -116,9 +116,9 @@ class Bench:
         self.until(lambda: self.caught_up(stream, group, last_id))
 
     def until(self, fact: Callable[[], object]) -> None:
-        """Wait for a fact; if it does not become true in time, fail with the workers' stderr."""
+        """Wait until `fact()` is true; on a timeout fail with the workers' stderr."""
         try:
-            eventually(fact, "what the test waits for", limit_s=LIMIT_S)
+            eventually(fact, "the test's condition is true", limit_s=LIMIT_S)
         except AssertionError as error:
             logs = "\n".join(f"{worker.name}: {worker.err}" for worker in self.workers)
             raise AssertionError(f"{error}\n{logs}") from None
@@ -128,7 +128,7 @@ class Bench:
         return dict(json.loads(text)) if text else {}
 
     def owner(self, stream: str, group: str) -> str:
-        """Name of the worker that holds the stream's lease; empty for none."""
+        """The name of the worker that holds the stream's lease, or an empty text."""
         value: Any = self.redis.get(f"consumers:{{{stream}}}:{group}:lease")
         return str(value).split("/")[0] if value else ""
 

@@ -1,4 +1,4 @@
-"""A core with its queues, fed with frames and records, in front of an in-memory Redis."""
+"""A core with its queues, which receives frames and records, and an in-memory Redis."""
 
 import json
 from collections.abc import Sequence
@@ -37,8 +37,8 @@ MOST_REQUESTS = 1_000
 
 
 class CoreSubject:
-    """One core. `now_us` is its steady clock and the wall clock of what it receives; `requests` are
-    the streams that have wanted something of REST so far.
+    """One core. `now_us`: its steady clock, and the wall clock of received records. `requests`: the
+    streams that have requested data over REST so far.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class CoreSubject:
         for number in range(1, connections + 1):
             self.open(number)
 
-    # ---- in ------------------------------------------------------------------------------------
+    # ---- input -----------------------------------------------------------------------------------
 
     def apply(self, record: Record, position: int | None = None) -> Applied:
-        """At the next position, or at that one."""
+        """Apply a record at the next position, or at `position`."""
         if position is None:
             position = self.position
             self.position += 1
@@ -97,24 +97,24 @@ class CoreSubject:
         return self.apply(RestBody(self.now_us, name, kind, body))
 
     def tick(self, connection: int, at_us: int) -> None:
-        """A ticker of that time proves that the connection receives."""
+        """Receive a ticker of that event time, which proves that the connection receives."""
         self.receive(changed(frames.TICKER, E=at_us), connection)
 
     def catch_up(self) -> None:
-        """The journal is read to its end."""
+        """Signal that the journal was read to its end."""
         self.apply(CaughtUp(self.now_us))
 
-    # ---- out -----------------------------------------------------------------------------------
+    # ---- output ----------------------------------------------------------------------------------
 
     def queue(self, name: str) -> StreamQueue:
         return self.core.queues[name]
 
     def waiting(self, name: str) -> list[tuple[str, int]]:
-        """The slots in a queue: operation and number of each."""
+        """The slots of a queue: operation and number of each."""
         return [(str(slot.entry.op), slot.entry.number) for slot in self.queue(name).slots]
 
     def named(self, name: str) -> list[dict[str, str]]:
-        """The fields of the slots in a queue."""
+        """The fields of a queue's slots."""
         return [fields(slot) for slot in self.queue(name).slots]
 
     def logged(self) -> list[dict[str, str]]:
@@ -127,7 +127,7 @@ class CoreSubject:
         return [slot for queue in self.table for slot in queue.slots]
 
     def publish(self) -> None:
-        """Until nothing goes out any more without time passing."""
+        """Publish until the queues send nothing more at this time."""
         if not self.outbox.is_connected:
             self.outbox.connected(self.now_us)
         request = self.outbox.commands(self.now_us)
@@ -137,7 +137,7 @@ class CoreSubject:
                 return
             replies = self.redis.call(request.packed, request.replies)
             request = self.outbox.replies(replies, self.now_us)
-        raise AssertionError("the queues do not come to rest")
+        raise AssertionError("the queues never become empty")
 
 
 def changed(frame: str, **values: object) -> str:

@@ -1,4 +1,4 @@
-"""Coverage with times in seconds after a fixed moment."""
+"""Coverage with times in seconds after a fixed time."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def at(seconds: float) -> int:
 
 
 class Subject(Coverage):
-    """Coverage with connections that are opened and answered in one call."""
+    """Coverage whose connections are opened and answered in one call."""
 
     streams: Sequence[str] = NAMES
 
@@ -39,7 +39,7 @@ class Subject(Coverage):
         return list(self.answered(record))
 
     def cover(self, connection: int, seconds: float) -> list[Outage]:
-        """Open a connection that is answered at that moment."""
+        """Open a connection that is answered at this time."""
         self.opened(connection, self.streams)
         return self.answer(connection, seconds)
 
@@ -58,7 +58,7 @@ class Subject(Coverage):
         return known
 
     def since_us(self) -> dict[int, dict[str, int]]:
-        """The open connections as a segment's state has them."""
+        """The open connections as in a segment's state: since when each stream is received, µs."""
         return {
             number: {
                 name: stream.since_us or 0 for name, stream in self.known(number).streams.items()
@@ -68,7 +68,7 @@ class Subject(Coverage):
 
 
 def restored(coverage: Subject) -> Subject:
-    """What reads the state of this one."""
+    """A coverage restored from the state of this one."""
     again = type(coverage)()
     again.restore(coverage.since_us(), json.loads(json.dumps(coverage.state())))
     return again

@@ -1,6 +1,6 @@
-"""The demo as a real process, for tests that watch it, stop it and kill it.
+"""The demo as a process, for tests that read its output, stop it and kill it.
 
-The pids it prints are process groups of its parts; a part has ended when its group has.
+The printed process IDs are those of its parts' process groups; a part has ended when its group has.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ from tests.support.eventually import eventually
 
 START_S = 60.0
 STOP_S = 40.0
-WHOLE_S = START_S + STOP_S  # of one that is to end by itself, or cannot begin
+WHOLE_S = START_S + STOP_S  # for a demo that ends by itself or cannot start
 PARTS = ("redis", "simulator", "bridge", "candles", "book", "orders", "tail")
 SECRET = "4odxgSUxFrC/zsKWZF4OQwYAgnNu9hnWH3NxWfLAPz4="
-OF_A_REAL_BRIDGE = {  # none of it may reach the demo
+OF_A_REAL_BRIDGE = {  # the demo must not use these
     "BRIDGE_REDIS__URL": "redis://127.0.0.1:1/0",
     "BRIDGE_REDIS__KEY_PREFIX": "real:",
     "PUBLIC_KEY": "mine",
@@ -34,7 +34,7 @@ _PID = re.compile(r"^  (\w+) .*\(process (\d+)\)$", re.MULTILINE)
 
 
 class Demo:
-    """One demo: its process, its output, and the process groups that it prints."""
+    """A demo: its process, its output, and the process groups that it prints."""
 
     def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         self.process = process
@@ -48,21 +48,21 @@ class Demo:
         return {name: int(pid) for name, pid in _PID.findall(self.output())}
 
     def until_up(self) -> dict[str, int]:
-        """Wait until every part is up and the view begins."""
+        """Wait until every part runs and the view begins; the parts' process IDs."""
         eventually(
             lambda: self.process.poll() is not None or " streams, " in self.output(),
-            "the demo runs",
+            "the demo's view begins",
             START_S,
         )
         assert self.process.poll() is None, self.output()
         return self.pids()
 
     def until_ended(self) -> int:
-        """Wait for its end; returns the exit status. Fails with its output after WHOLE_S."""
+        """Wait for the demo's end; the exit code. After WHOLE_S it fails with the demo's output."""
         try:
             return self.process.wait(WHOLE_S)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"it runs after {WHOLE_S:g} s:\n{self.output()}") from None
+            raise AssertionError(f"still runs after {WHOLE_S:g} s:\n{self.output()}") from None
 
     def nothing_left(self, pids: dict[str, int]) -> None:
         eventually(
@@ -70,7 +70,7 @@ class Demo:
         )
 
     def ends_because_of(self, part: str, pids: dict[str, int]) -> None:
-        """Assert that the demo ends after a part died, names it, and leaves nothing running."""
+        """Assert that the demo ends after `part` was killed, names it, and leaves no process."""
         assert self.until_ended() == 1, self.output()
         self.nothing_left(pids)
         named = rf"^FAILED: {part} ended by itself .*\(log: \S+\)$"
@@ -80,7 +80,7 @@ class Demo:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process (redis), or a process in the process group (other parts), exists."""
+    """Whether the process (of Redis) or a process of the group (of other parts) exists."""
     for send_signal in (os.kill, os.killpg):
         try:
             send_signal(pid, 0)
@@ -108,16 +108,16 @@ def running_demo(tmp_path: Path, *arguments: str, **more: str) -> Iterator[Demo]
     try:
         yield demo
     finally:
-        process.kill()  # its parts follow by their guards, which is a test of its own
+        process.kill()  # the guards end its parts, which another test checks
         process.wait()
-        for pid in demo.pids().values():  # one that a test froze, too
+        for pid in demo.pids().values():  # a part that the test froze must continue to end
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGCONT)
 
 
 @contextmanager
 def taken(port: int) -> Iterator[None]:
-    """Keep the port occupied: by this test as soon as no other program has it."""
+    """Keep the port occupied, by this test as soon as no other program has it."""
     is_over = threading.Event()
     with socket.socket() as holder, ThreadPoolExecutor(1) as pool:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

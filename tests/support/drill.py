@@ -1,5 +1,5 @@
-"""A bridge, an exporter and (if installed) a real Prometheus with the shipped rules, and their
-reports of faults.
+"""A bridge, an exporter and, if installed, a Prometheus with the shipped rules; their reports
+of faults.
 """
 
 import json
@@ -43,7 +43,7 @@ SHORTER = ((r"for: \w+", "for: 1s"), (r"> (30|60)$", "> 5"))
 
 
 class Monitor:
-    """A real Prometheus; if it is not installed, alerts are not checked."""
+    """A Prometheus; if it is not installed, alerts are not checked."""
 
     def __init__(self, url: str = "") -> None:
         self._url = url
@@ -56,7 +56,7 @@ class Monitor:
         try:
             return plain_http.get(f"{self._url}/-/ready").status_code == 200
         except httpx2.HTTPError:
-            return False  # it is starting
+            return False  # Prometheus is still starting
 
     def firing(self) -> set[str]:
         reply = plain_http.get(f"{self._url}/api/v1/alerts").json()
@@ -73,7 +73,9 @@ class Monitor:
 
 @dataclass
 class Drill:
-    """All processes, running and healthy. `bridge_pages`, `exporter_pages`: their HTTP pages."""
+    """All processes, running and healthy. `bridge_pages`, `exporter_pages`: HTTP pages of the
+    two.
+    """
 
     folder: Path
     server: RedisServer
@@ -98,13 +100,13 @@ class Drill:
         return {"BRIDGE_REDIS__URL": self.server.url, "COLUMNS": "200"}
 
     async def shows(self, pages: ProcessPages, series: str, is_so: Callable[[float], bool]) -> None:
-        """Wait until a series of a page has such a value."""
+        """Wait until a series of a page has a value for which `is_so` is true."""
 
         def is_shown() -> bool:
             found = pages.series()
             return series in found and is_so(found[series])
 
-        await eventually_async(is_shown, f"{series} moves", LIMIT_S)
+        await eventually_async(is_shown, f"{series} has the expected value", LIMIT_S)
 
     async def fires(self, alert: str) -> None:
         if self.monitor.is_here:
@@ -115,11 +117,11 @@ class Drill:
     async def is_quiet(self, alert: str) -> None:
         if self.monitor.is_here:
             await eventually_async(
-                lambda: alert not in self.monitor.firing(), f"{alert} is over", LIMIT_S
+                lambda: alert not in self.monitor.firing(), f"{alert} no longer fires", LIMIT_S
             )
 
     async def is_well(self) -> None:
-        """Wait until the bridge is ready again, for every reason, and `status` agrees."""
+        """Wait until the bridge is ready; `/metrics` and `status` must agree."""
         await eventually_async(self.bridge_pages.is_ready, "the bridge is ready", LIMIT_S)
         unhealthy = {
             name: value
@@ -127,17 +129,23 @@ class Drill:
             if name.startswith("backpack_unhealthy") and value
         }
         assert unhealthy == {}
-        await eventually_async(lambda: '"healthy": true' in self.status("--json"), "status", 60)
+        await eventually_async(
+            lambda: '"healthy": true' in self.status("--json"),
+            "status reports a healthy bridge",
+            60,
+        )
 
     async def names(self, reason: str, words: str) -> None:
-        """Wait until `/readyz` and `backpack_unhealthy` name it; the bridge is alive all along."""
+        """Wait until `/readyz` and `backpack_unhealthy` name the reason; the bridge stays
+        alive meanwhile.
+        """
         await eventually_async(
             lambda: reason in self.bridge_pages.reasons(), f"/readyz names {reason}", LIMIT_S
         )
-        # The first text may be another one, such as the end of the old connection.
+        # The first text may be another reason, such as the end of the old connection.
         await eventually_async(
             lambda: re.search(words, self.bridge_pages.reason_texts()),
-            f"/readyz says {words}",
+            f"/readyz shows {words}",
             LIMIT_S,
         )
         assert self.bridge_pages.is_alive()
@@ -155,14 +163,14 @@ class Drill:
         return "\n".join([head["text"], *verdict["reasons"]])
 
     async def viewers_say(self, words: str, *arguments: str) -> None:
-        """Wait until `status`, `top` and the console show the same text."""
+        """Wait until `status`, `top` and the console show a text that matches."""
         for who, says in (
             ("status", lambda: self.status(*arguments)),
             ("top", self.top),
             ("the console", self.seen_in_console),
         ):
             await eventually_async(
-                lambda says=says: re.search(words, says()), f"{who} says {words}", LIMIT_S
+                lambda says=says: re.search(words, says()), f"{who} shows {words}", LIMIT_S
             )
 
     @staticmethod
@@ -173,9 +181,7 @@ class Drill:
 
 @asynccontextmanager
 async def drill(folder: Path, *, clock_off_ms: int = 0) -> AsyncIterator[Drill]:
-    """All processes except workers, which each drill starts itself. Healthy, unless the clock is
-    off from the beginning.
-    """
+    """Start all processes but workers. Healthy, unless the clock is wrong by `clock_off_ms`."""
     async with AsyncExitStack() as stack:
         server = stack.enter_context(running_redis(appendonly=True))
         exchange = await stack.enter_async_context(
@@ -229,7 +235,9 @@ def start_exporter(folder: Path, server: RedisServer, log: Path) -> "subprocess.
 
 
 async def _monitor(folder: Path, stack: AsyncExitStack, bridge: str, exporter: str) -> Monitor:
-    """A Prometheus that scrapes both each second, with the shipped rules, made faster."""
+    """Start a Prometheus that scrapes both each second, with the shipped rules and shorter
+    times.
+    """
     binary = shutil.which("prometheus")
     if binary is None:
         return Monitor()

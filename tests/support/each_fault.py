@@ -1,9 +1,9 @@
-"""One fault of the exchange after another, in front of a bridge: the fate of the touched frames,
-the reported causes, and no effect on other streams.
+"""Each fault of the exchange in turn, with a bridge: the fate of the affected frames, the causes in
+gaps, and no effect on other streams.
 
 Each check prints the time to recovery by fault; docs/operations.md has the times for the shipped
-settings (here they are shorter). `tests/chaos` has all faults, and `tests/long/test_faults.py` one
-of each kind.
+settings (here they are shorter). `tests/chaos` runs all faults, `tests/long/test_faults.py` one of
+each kind.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BY_CONTENT = tuple(name for name in NAMES if not name.startswith(("trade.", "dep
 Command = dict[str, Any]
 Stored = list[tuple[str, dict[str, str]]]
 
-# Faults of single frames, and the resulting fate of a trade and of a change of a book.
+# Faults of single frames, and the resulting fate of a trade and of a book change.
 THERE, FETCHED, MARKED = "there", "fetched from history", "in a gap"
 FRAMES: Mapping[str, tuple[Command, str, str]] = {
     "dropped": ({"fault": "drop", "count": 3}, FETCHED, MARKED),
@@ -46,7 +46,7 @@ FRAMES: Mapping[str, tuple[Command, str, str]] = {
         form: ({"fault": "corrupt", "form": form, "count": 1}, FETCHED, MARKED)
         for form in ("garbage", "invalid_utf8", "truncated", "deep")
     },
-    # these can be read: the same in the other kind of frame, or with a huge field beside it
+    # These frames can be read: the same text in a binary frame, or with a huge field added.
     **{
         form: ({"fault": "corrupt", "form": form, "count": 1}, THERE, THERE)
         for form in ("binary", "giant")
@@ -55,8 +55,8 @@ FRAMES: Mapping[str, tuple[Command, str, str]] = {
 
 LOST, SILENT = frozenset({"connection lost"}), frozenset({"stale"})
 SKIPPED, NOTHING = frozenset({"skipped"}), frozenset[str]()
-# What a connection may suffer, and the cause of the gaps in the streams that have no numbers: any
-# of these, where it depends on which is found first.
+# Faults of a connection, and the possible causes of gaps in streams without numbers: several where
+# the order of detection decides.
 CONNECTIONS: Mapping[str, tuple[Sequence[Command], frozenset[str]]] = {
     "Close, going away": ([{"fault": "close", "code": 1001}], LOST),
     "ended without Close": ([{"fault": "close", "how": "eof"}], LOST),
@@ -91,10 +91,10 @@ CONNECTIONS: Mapping[str, tuple[Sequence[Command], frozenset[str]]] = {
     "a flood": ([{"fault": "burst", "rate": 4000, "for_s": 0.5}], NOTHING),
 }
 
-STALE = "stale"  # an old reply, as of a cache: the bridge bypasses caches
+STALE = "stale"  # a reply from a cache; the bridge bypasses caches
 
-# What REST may suffer while a trade and a change of a book are missing: both are recovered all the
-# same, without a gap between the trades.
+# Faults of REST while a trade and a book change are missing: both are recovered, without a gap
+# between the trades.
 REST: Mapping[str, Command] = {
     "HTTP 503": {"fault": "rest_status", "status": 503, "count": 3},
     "HTTP 429": {"fault": "rest_status", "status": 429, "retry_after_s": 1, "count": 2},
@@ -112,7 +112,7 @@ REST: Mapping[str, Command] = {
 
 @asynccontextmanager
 async def speaking_stage(folder: Path) -> AsyncIterator[Stage]:
-    """An exchange, a bridge and a Redis; every public stream has brought something."""
+    """An exchange, a bridge and a Redis; every public stream has had an entry."""
     with running_redis() as server:
         async with stage(folder, server, seed=3, rate=RATE) as running:
             await all_speak(running)
@@ -124,7 +124,7 @@ def stored(one: Stage, stream: str) -> Stored:
 
 
 def newest(one: Stage, stream: str) -> Stored:
-    """The newest entries of a stream, in order: enough for the last fault."""
+    """The newest entries of a stream, oldest first: enough to cover the last fault."""
     page: Any = one.client.xrevrange(stream, count=LATELY)
     return list(reversed(page))
 
@@ -134,7 +134,7 @@ def causes(stored_entries: Stored) -> set[str]:
 
 
 def touched(one: Stage) -> dict[int, dict[str, list[int]]]:
-    """What each fault has touched, by its number: stream → trade or update ids."""
+    """The trade or update IDs that each fault has affected, by stream, by the fault's number."""
     ids_by_fault: dict[int, dict[str, list[int]]] = {}
     for line in whole_lines(one.ledger):
         if '"state":"ended"' in line and "fault" in (note := json.loads(line)):
@@ -146,7 +146,7 @@ def touched(one: Stage) -> dict[int, dict[str, list[int]]]:
 
 
 def fate(stored_entries: Stored, number: int) -> str:
-    """The fate of a trade, or of a change of a book."""
+    """The fate of a trade or of a book change."""
     there = [
         fields
         for _, fields in stored_entries
@@ -169,12 +169,12 @@ def fate(stored_entries: Stored, number: int) -> str:
 
 async def is_over(one: Stage, number: int) -> None:
     await eventually_async(
-        lambda: one.exchange.fault_state(number)["ended_us"], f"fault {number} is over"
+        lambda: one.exchange.fault_state(number)["ended_us"], f"fault {number} has ended"
     )
 
 
 async def touching(one: Stage, stream: str, command: Command) -> int:
-    """Order it until it has touched something of the stream, and is over; returns its number."""
+    """Order a fault until one has affected a frame of the stream and has ended; its number."""
     while True:
         number = await order(one.exchange, stream=stream, **command)
         await is_over(one, number)
@@ -183,14 +183,18 @@ async def touching(one: Stage, stream: str, command: Command) -> int:
 
 
 async def is_calm(one: Stage) -> None:
-    """Wait until no connection is being replaced: one is public, one private."""
-    await eventually_async(lambda: len(one.exchange.connections()) == 2, "nothing is replaced", 60)
+    """Wait until no connection is being replaced: one public and one private one are open."""
+    await eventually_async(
+        lambda: len(one.exchange.connections()) == 2, "no connection is being replaced", 60
+    )
 
 
 async def says(one: Stage, before: Mapping[str, int], expected: frozenset[str]) -> None:
-    """Wait until the ticker's stream has a gap with one of these causes, after `before` entries."""
+    """Wait until the ticker's stream has a gap with one of these causes after `before` entries."""
     await eventually_async(
-        lambda: causes(stored(one, TICKER)[before[TICKER] :]) & expected, f"{TICKER} says so", 60
+        lambda: causes(stored(one, TICKER)[before[TICKER] :]) & expected,
+        f"{TICKER} has a gap with an expected cause",
+        60,
     )
 
 
@@ -200,12 +204,12 @@ async def all_speak(one: Stage, names: Sequence[str] = NAMES) -> None:
     before = {name: one.client.xlen(name) for name in public}
     for name in public:
         await eventually_async(
-            lambda name=name: one.client.xlen(name) > before[name], f"{name} speaks", 60
+            lambda name=name: one.client.xlen(name) > before[name], f"{name} has a new entry", 60
         )
 
 
 async def assert_frames_are_recovered_or_marked(one: Stage, faults: Iterable[str]) -> None:
-    """Each of these `FRAMES` on a trade and on a change of a book; no other stream is touched."""
+    """Apply each of these `FRAMES` to a trade and a book change; no other stream is affected."""
     chosen = {what: FRAMES[what] for what in faults}
     ordered: list[tuple[str, str, int]] = []
     for what, (command, *_) in chosen.items():
@@ -222,7 +226,7 @@ async def assert_frames_are_recovered_or_marked(one: Stage, faults: Iterable[str
         found = stored(one, stream)
         outcomes[what, stream] = {fate(found, each) for each in ids[number][stream]}
     for what, (_, of_trade, of_change) in chosen.items():
-        # a late trade may have been fetched before it arrived: it is stored once
+        # A delayed trade may have been fetched before it arrived: it is stored once.
         allowed = {of_trade, FETCHED} if of_trade is THERE else {of_trade}
         assert outcomes[what, TRADE] <= allowed, (what, outcomes[what, TRADE])
         assert outcomes[what, DEPTH] == {of_change}, (what, outcomes[what, DEPTH])
@@ -237,7 +241,9 @@ async def assert_frames_are_recovered_or_marked(one: Stage, faults: Iterable[str
 
 
 async def assert_connections_recover_and_say_so(one: Stage, faults: Iterable[str]) -> None:
-    """Each of these `CONNECTIONS`: streams without numbers get a gap with the expected cause."""
+    """Apply each of these `CONNECTIONS`: streams without numbers get a gap with the expected
+    cause.
+    """
     for what in faults:
         commands, expected = CONNECTIONS[what]
         await is_calm(one)
@@ -260,7 +266,7 @@ async def assert_connections_recover_and_say_so(one: Stage, faults: Iterable[str
             if name.startswith("trade."):
                 assert causes(new[name]) == NOTHING, (what, name)
             elif name.startswith("depth."):
-                # a replacement may reveal a hole before the old connection is given up
+                # A replacement may show missing numbers before the old connection is closed.
                 may_skip = SKIPPED if expected >= SILENT else NOTHING
                 assert causes(new[name]) <= expected | may_skip, (what, name)
     verdict = await one.verdict()
@@ -269,7 +275,7 @@ async def assert_connections_recover_and_say_so(one: Stage, faults: Iterable[str
 
 
 async def assert_rest_faults_only_delay_recovery(one: Stage, faults: Iterable[str]) -> None:
-    """Each of these `REST`, while a trade and a change of a book are missing."""
+    """Apply each of these `REST` faults while a trade and a book change are missing."""
     for what in faults:
         command = REST[what]
         begun_s = time.monotonic()

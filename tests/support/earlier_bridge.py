@@ -1,6 +1,6 @@
-"""The bridge like an earlier version: its contract does not name some fields yet.
+"""A bridge like an earlier version, whose contract does not name some fields yet.
 
-Run as a program it is `python -m bridge`, of that version. Its entries have unnamed fields in
+Run as a program it is `python -m bridge` of that version. Its entries have the unnamed fields in
 `extra`, under the exchange's one-letter keys.
 """
 
@@ -12,7 +12,8 @@ from pydantic import create_model
 
 from bridge.contract import events
 
-PROGRAM = ("-P", "-m", "tests.support.earlier_bridge")  # -P: modules of its folder hide no others
+# -P: modules in its folder replace no others
+PROGRAM = ("-P", "-m", "tests.support.earlier_bridge")
 UNNAMED = {
     "Liquidation": "side",
     "BookTicker": "bid_quantity",
@@ -22,7 +23,7 @@ UNNAMED = {
 
 
 def without(model: type[events.Event], field: str) -> type[events.Event]:
-    """The model as it was before it named this field."""
+    """The model without the field."""
     fields: dict[str, Any] = {
         name: (each.annotation, each) for name, each in model.model_fields.items() if name != field
     }
@@ -32,7 +33,7 @@ def without(model: type[events.Event], field: str) -> type[events.Event]:
 
 
 if __name__ == "__main__":
-    assert "bridge.contract.stream_types" not in sys.modules, "its models are in use already"
+    assert "bridge.contract.stream_types" not in sys.modules, "its models were imported too early"
     for name, field in UNNAMED.items():
         setattr(events, name, without(getattr(events, name), field))
     runpy.run_module("bridge", run_name="__main__", alter_sys=True)

@@ -1,16 +1,16 @@
-"""Wait for a fact, not for seconds."""
+"""Wait until a condition is true, instead of for a fixed time."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-LIMIT_S = 40.0  # a machine may be busy: only failures take so long
+LIMIT_S = 40.0  # only a failing test takes so long
 STEP_S = 0.02
 REST = 3  # the pause between polls is at least this multiple of a poll's duration
 
 
 def eventually(fact: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
-    """Return as soon as `fact()` is true; fail with `what` if it is not true in `limit_s`."""
+    """Return as soon as `fact()` is true; fail with `what` if it is still false after `limit_s`."""
     deadline_s = time.monotonic() + limit_s
     while True:
         polled_s = time.monotonic()
@@ -22,7 +22,7 @@ def eventually(fact: Callable[[], object], what: str, limit_s: float = LIMIT_S) 
 async def eventually_async(
     fact: Callable[[], object | Awaitable[object]], what: str, limit_s: float = LIMIT_S
 ) -> None:
-    """`eventually` in an event loop; the fact may be awaitable."""
+    """The same in an event loop; the result of `fact` may be awaitable."""
     deadline_s = time.monotonic() + limit_s
     while True:
         polled_s = time.monotonic()

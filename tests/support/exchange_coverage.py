@@ -1,4 +1,4 @@
-"""When the exchange had a connection to send a stream to, and nothing in the way: by its ledger."""
+"""The intervals in which the exchange could send a stream to a connection, from its ledger."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any, NamedTuple
 from tests.support.exchange_ledger import Line
 
 FOR_EVER_US = 2**62
-# Frames sent so shortly before a connection's end may be lost with it: this cannot be known.
+# Frames sent so shortly before a connection's end may be lost; the ledger does not show it.
 LOST_WITH_THE_END_US = 1_500_000
-# Faults that fill queues for longer: a slow network, a stall, a burst of messages.
+# Faults that cause long queues: a slow network, a stall, a burst of messages.
 LONG_QUEUES = ("slow_network", "stall", "burst")
 LONG_QUEUE_US = 10_000_000
 QUEUE_US = 100_000  # unread data of one connection while a busy bridge reads another
-# During one of these, requests stay unanswered, wait behind queued frames, or wait until each
-# stream in question was requested alone (some sixteen, half a second apart).
+# During one of these, requests have no reply, wait behind queued frames, or wait until each
+# candidate stream was requested alone (about 16, each 0.5 s after the previous one).
 WITHOUT_ANSWERS = (*LONG_QUEUES, "no_pongs", "error", "reject")
-# A request is given up after `ping_timeout_s` (4 s in these runs), and the next one waits for it.
+# A request times out after `ping_timeout_s` (4 s in these runs), and the next one waits for that.
 ANSWER_US = 2 * 4_000_000
 OVER = ("ended", "close", "eof", "reset", "silent")
 
 
 class Stretch(NamedTuple):
-    """A while, in µs of the wall clock."""
+    """An interval, in µs of the wall clock."""
 
     from_us: int
     to_us: int
 
 
 class Connections:
-    """All connections of a run: when each was there, and when it received which stream."""
+    """All connections of a run: when each was open, and when it received which stream."""
 
     def __init__(self, notes: Iterable[Mapping[str, Any]]) -> None:
         self._opened: dict[int, int] = {}
@@ -40,7 +40,7 @@ class Connections:
         self._subscribed: dict[tuple[int, str], list[Stretch]] = {}
         self._stalls: list[tuple[Stretch, Mapping[str, Any]]] = []
         self._queues: list[tuple[Stretch, Mapping[str, Any]]] = []
-        self._silences: list[tuple[Stretch, Mapping[str, Any]]] = []  # no answers to requests
+        self._silences: list[tuple[Stretch, Mapping[str, Any]]] = []  # requests without a reply
         began: dict[int, int] = {}
         for note in notes:
             at_us = note.get("at_us", 0)
@@ -62,11 +62,11 @@ class Connections:
                     self._stalls.append(lasted)
 
     def end_of(self, connection: int) -> int:
-        """When a connection was over; far in the future for one that never was."""
+        """When the connection ended, µs; FOR_EVER_US if it never did."""
         return self._ended.get(connection, FOR_EVER_US)
 
     def may_be_lost(self, connection: int, at_us: int) -> bool:
-        """Whether a frame sent then on a connection may have been lost with its end."""
+        """Whether a frame sent at this time may have been lost with the end of the connection."""
         end_us = self.end_of(connection)
         if end_us - at_us < LOST_WITH_THE_END_US:
             return True
@@ -78,7 +78,7 @@ class Connections:
 
     def may_be_overtaken(self, stream: str, line: Line) -> bool:
         """Whether another connection, made or no longer stalled since this frame was sent, may have
-        brought newer ones of its stream before it: of states, one that comes after a newer one is
+        delivered newer frames of the stream first. In streams of states an older frame is then
         dropped.
         """
         is_queued = any(
@@ -98,18 +98,18 @@ class Connections:
         )
 
     def ends(self) -> list[int]:
-        """When connections ended, in order."""
+        """The times at which connections ended, µs, in order."""
         return sorted(self._ended.values())
 
     def covered(self, stream: str) -> list[Stretch]:
-        """The stretches in which a connection was subscribed and not stalled, joined and in order.
-        The last moment of each connection does not count.
+        """The intervals in which a connection was subscribed and not stalled, joined and in order.
+        The last LOST_WITH_THE_END_US of each connection do not count.
         """
         return self._received(stream, lambda connection: self._stalls_of(connection, stream))
 
     def provable(self, stream: str) -> list[Stretch]:
-        """`covered` without the stretches that a bridge cannot prove: while a connection does not
-        answer requests, and until such a request is given up and the next one is answered.
+        """`covered` without the intervals that a bridge cannot prove: while requests on a
+        connection have no reply, until such a request times out and the next one has a reply.
         """
         return self._received(
             stream,
@@ -141,12 +141,12 @@ class Connections:
         for stretch, command in self._stalls:
             reached = self._reaches(command, stretch, connection)
             if reached and fnmatchcase(stream, command.get("stream", "*")):
-                # frames sent just before may have been under way: a bridge does not claim them
+                # Frames sent shortly before may have been in transit: a bridge does not claim them.
                 stalls.append(Stretch(stretch.from_us - LOST_WITH_THE_END_US, stretch.to_us))
         return sorted(stalls)
 
     def _reaches(self, command: Mapping[str, Any], stretch: Stretch, connection: int) -> bool:
-        """Whether a fault in this stretch affects this connection."""
+        """Whether a fault in this interval affects this connection."""
         requested = command.get("connection")
         is_there = self._opened[connection] <= stretch.from_us <= self.end_of(connection)
         return requested is None or requested == connection or (requested == "open" and is_there)
@@ -165,7 +165,7 @@ class Connections:
 
 
 def covers(stretches: list[Stretch], from_us: int, to_us: int) -> bool:
-    """Whether one of these (joined, in order) covers a whole interval."""
+    """Whether one of these intervals (joined, in order) covers the whole of another one."""
     place = bisect_right(stretches, Stretch(from_us, FOR_EVER_US)) - 1
     return place >= 0 and stretches[place].to_us >= to_us
 

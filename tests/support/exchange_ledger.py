@@ -1,4 +1,4 @@
-"""The simulator's ledger, read in pieces: of a long one only the requested part is in memory."""
+"""The simulator's ledger; of a long one only the requested part is in memory."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ STREAM = b'"stream":"'
 
 
 def symbol_of(stream: str) -> str:
-    """The market of a trade or depth stream, without a window."""
+    """The market of a trade or depth stream, without the window."""
     rest = stream.split(".", 1)[1]
     window, _, symbol = rest.partition(".")
     return symbol if window.endswith("ms") and window[:-2].isdigit() else rest
 
 
 class Line(NamedTuple):
-    """One frame of the exchange, and its delivery to connections."""
+    """One frame of the exchange, and the connections that it was sent to."""
 
     at_us: int
     to: list[int]
-    touched: list[int]  # connections that did not get it, or not at once, because of a fault
+    touched: list[int]  # connections where a fault withheld or delayed it
     data: dict[str, Any]
 
 
 class ExchangeLedger:
-    """`notes` are all lines that are no frames; `frames` gives those of one stream, in order."""
+    """`notes`: all lines that are not frames. `frames`: the frames of one stream, in order."""
 
     def __init__(self, path: Path) -> None:
         self.notes: list[dict[str, Any]] = []
@@ -54,7 +54,7 @@ class ExchangeLedger:
             yield Line(line["at_us"], line["to"], touched, line["frame"]["data"])
 
     def skipped(self, stream: str) -> set[int]:
-        """IDs that the market's numbering has skipped."""
+        """The IDs that the market's numbering has skipped."""
         whole = f"{stream.split('.')[0]}.{symbol_of(stream)}"
         jumps = [note for note in self.notes if note.get("skipped") == whole]
         return {number for note in jumps for number in range(note["from"], note["to"] + 1)}

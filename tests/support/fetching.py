@@ -1,4 +1,4 @@
-"""The fetch loop alone, over a REST server of the test's own and a recording sink."""
+"""The fetch loop alone, with a REST server of the test and a recording sink."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ from tests.support.rest_answers import Server, answering
 
 @dataclass
 class Fetching:
-    """The loop, its sink with one connection that is to receive the streams, and the server."""
+    """The loop, its sink with one connection that should receive the streams, and the server."""
 
     fetch: Fetch
     sink: RecordingSink
@@ -28,7 +28,7 @@ class Fetching:
 async def fetching(
     sink: RecordingSink, names: Iterable[str], reply: Callable[[int], bytes]
 ) -> AsyncIterator[Fetching]:
-    """Runs until the block ends. `reply(n)` answers the n-th request, raw bytes."""
+    """Run the loop until the block ends. `reply(n)`: the raw bytes of the reply to request n."""
     streams = {name: parse_stream(name) for name in names}
     connection = sink.new_connection()
     sink.take(Opened(now_us(), connection, "a test", list(streams)))

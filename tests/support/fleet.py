@@ -29,7 +29,7 @@ STREAMS = [f"{kind}.{market}" for market in MARKETS for kind in TYPES] + list(AC
 
 
 def shares(members: Sequence[str]) -> dict[str, set[str]]:
-    """Member → its streams."""
+    """The streams of each member."""
     by_member: dict[str, set[str]] = {member: set() for member in members}
     for name in STREAMS:
         by_member[Share(tuple(members), members[0]).owner(parse_stream(name))].add(name)
@@ -37,7 +37,7 @@ def shares(members: Sequence[str]) -> dict[str, set[str]]:
 
 
 class Fleet:
-    """Its bridges by name; each is a member of that name."""
+    """The bridges by name; each is the member of that name."""
 
     def __init__(self, folder: Path, server: RedisServer, exchange: RunningSimulator) -> None:
         self.bridges: dict[str, BridgeRun] = {}
@@ -49,7 +49,7 @@ class Fleet:
     async def start(
         self, name: str, members: Sequence[str], instance: str = "", **share: object
     ) -> None:
-        """Start the member `name`, under another name where that one is taken."""
+        """Start the member `name`, under the name `instance` if the first name is taken."""
         instance = instance or name
         self.bridges[instance] = await self._stack.enter_async_context(
             running_bridge(
@@ -71,7 +71,7 @@ class Fleet:
         self.bridges[name].process.send_signal(signal.SIGHUP)
 
     def subscribed(self) -> Counter[str]:
-        """Stream → how many connections the exchange sends it over."""
+        """The number of connections over which the exchange sends each stream."""
         return Counter(name for each in self.exchange.connections() for name in each["streams"])
 
     def status(self) -> tuple[int, dict[str, Any]]:
@@ -79,7 +79,7 @@ class Fleet:
         return done.returncode, json.loads(done.stdout)
 
     async def is_whole(self, members: Sequence[str]) -> None:
-        """Each stream is received by its member alone, and all know it."""
+        """Wait until each stream is received by its member alone and `status` shows it."""
 
         def holds() -> bool:
             statuses = [self.bridges[name].status() for name in members]
@@ -88,10 +88,10 @@ class Fleet:
             )
 
         await eventually_async(holds, "each stream is received by its member", LIMIT_S)
-        await eventually_async(lambda: self.status()[0] == 0, "status says so", LIMIT_S)
+        await eventually_async(lambda: self.status()[0] == 0, "status reports no fault", LIMIT_S)
         _, status = self.status()
         for member, names in shares(members).items():
-            for name in names & status["streams"].keys():  # quiet ones have no entry yet
+            for name in names & status["streams"].keys():  # quiet streams have no entry yet
                 assert status["streams"][name]["received_by"] == [member]
 
     async def is_sent(self, count: int = 10) -> None:
@@ -99,30 +99,34 @@ class Fleet:
         ledger = self._folder / "ledger.jsonl"
         before = len(ledger.read_bytes().splitlines())
         await eventually_async(
-            lambda: len(ledger.read_bytes().splitlines()) >= before + count, "it sends", LIMIT_S
+            lambda: len(ledger.read_bytes().splitlines()) >= before + count,
+            "the exchange sends",
+            LIMIT_S,
         )
 
     def kept(self) -> int:
-        """How many streams are kept for others."""
+        """The number of streams that are kept for other members."""
         statuses = [bridge.status() for bridge in self.bridges.values()]
         return sum(each["share"]["kept"] for each in statuses if each)
 
     async def goes_on(self, count: int = 10) -> None:
-        """So many more messages in each market."""
+        """Wait until each market has `count` more messages in Redis."""
         streams = [f"bookTicker.{market}" for market in MARKETS]
         with self._server.client() as client:
             before = {name: client.xlen(name) for name in streams}
             await eventually_async(
                 lambda: all(client.xlen(name) >= before[name] + count for name in streams),
-                "publishing goes on",
+                "more messages are published",
                 LIMIT_S,
             )
 
     async def finish(self) -> None:
-        """The exchange ends, and all that was received gets into Redis."""
+        """End the exchange, wait until Redis has all received messages, and stop the bridges."""
         self.exchange.stop()
         for bridge in self.bridges.values():
-            await eventually_async(lambda bridge=bridge: _is_through(bridge), "all is in", LIMIT_S)  # type: ignore[misc]
+            await eventually_async(
+                lambda bridge=bridge: _is_through(bridge), "all is published", LIMIT_S
+            )  # type: ignore[misc]
             assert await bridge.stop() == 0
             assert "Traceback" not in bridge.log()
 

@@ -1,5 +1,6 @@
-"""Single frames of the exchange, byte for byte: captured ones, and the documentation's where none
-was captured. Expected bytes in tests come from here, never from an encoder of ours.
+"""Single frames of the exchange, byte for byte: captured, or from the documentation.
+
+Tests take expected bytes from here, never from an encoder of this project.
 """
 
 TRADE = '{"data":{"E":1790915531026313,"T":1790915531025000,"a":"66605319496","b":"66605329178","e":"trade","m":false,"p":"86642.9","q":"0.07206","s":"BTC_USDC_PERP","t":99419870},"stream":"trade.BTC_USDC_PERP"}'  # noqa: E501

@@ -1,4 +1,4 @@
-"""A disk without room, for tests that put it in the place of `os.write`."""
+"""A full disk: a replacement of `os.write` that fails."""
 
 import os
 from typing import NoReturn
@@ -11,7 +11,7 @@ def full(*_: object) -> NoReturn:
 
 
 class FullDisk:
-    """Nothing can be written between `begin` and `end`."""
+    """Makes every write fail between `begin` and `end`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch

@@ -1,4 +1,4 @@
-"""Workers on one stream with very many entries among many quiet ones, in this process."""
+"""Workers in this process on one stream with very many entries among many quiet ones."""
 
 import asyncio
 import time
@@ -15,8 +15,9 @@ from tests.support.consumer_entries import START_US, entry_id, trade
 
 
 class Run(NamedTuple):
-    """How many different entries of the hot stream were handled, how long from the first to the
-    last of them, and how many reads it took, over all workers."""
+    """The number of different entries of the hot stream that were handled, the seconds from the
+    first to the last, and the number of reads of all workers.
+    """
 
     handled: int
     took_s: float
@@ -24,7 +25,7 @@ class Run(NamedTuple):
 
 
 async def run_hot_stream(url: str, mode: Mode, streams: int, workers: int, entries: int) -> Run:
-    """Until the hot stream's entries are handled, on a Redis that is empty before."""
+    """Run workers until the hot stream's entries are handled; the Redis must be empty before."""
     hot = f"trade.M{streams // 2}_USDC"
     stop, handled, times_s = Stop(), set[str](), list[float]()
 

@@ -1,4 +1,4 @@
-"""A bridge over a Redis in memory, and messages for it in short."""
+"""A bridge with a Redis in memory, and short ways to create its messages."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ PLAN = CorePlan(hold_us=0, recover_us=30_000_000, snapshots=SnapshotPlan(0))
 
 
 class IngestSubject(SteppedBridge):
-    """`trades(n)` receives n trades, each a µs later; `server` is its Redis."""
+    """`trades(n)` receives n trades, each 1 µs later; `server` is the bridge's Redis."""
 
     server: MemoryServer
 
@@ -37,7 +37,7 @@ class IngestSubject(SteppedBridge):
         self.read_journal()
 
     def begin_again(self, *, with_checkpoint: bool = True) -> None:
-        """Kill it and start another process, which reads the journal."""
+        """Kill the process and start another one, which reads the journal."""
         if with_checkpoint:
             self.save_checkpoint()
         self.kill()
@@ -48,7 +48,7 @@ class IngestSubject(SteppedBridge):
         while self.ingest.step(limit):
             pass
 
-    # ---- in ------------------------------------------------------------------------------------
+    # ---- input -----------------------------------------------------------------------------------
 
     def trades(self, count: int, connection: int = 1) -> None:
         for _ in range(count):
@@ -57,11 +57,11 @@ class IngestSubject(SteppedBridge):
             self.now_us += 1
 
     def skip(self, count: int) -> None:
-        """So many trades are not received."""
+        """Omit the next `count` trades."""
         self.sent += count
 
     def order(self, number: int, connection: int = 1, *, is_private: bool = False) -> None:
-        """An order event with this id, now."""
+        """Receive an order event with this order ID, at the current time."""
         frame = frames.ORDER_ACCEPTED.replace("59887375336", str(number))
         for stamp in ("1788368290063153", "1788368290062979"):
             frame = frame.replace(stamp, str(self.now_us))
@@ -70,27 +70,27 @@ class IngestSubject(SteppedBridge):
     def tick(self, connection: int = 1) -> None:
         self.receive(frames.TICKER.replace("1790134358087727", str(self.now_us)), connection)
 
-    # ---- out -----------------------------------------------------------------------------------
+    # ---- output ----------------------------------------------------------------------------------
 
     def waiting(self, name: str = TRADES) -> list[int]:
         return [slot.entry.number for slot in self.queue(name).slots]
 
     def named(self, name: str = ORDERS) -> list[dict[str, str]]:
-        """The fields of the slots in a queue."""
+        """The fields of a queue's slots."""
         return [slot.entry.fields() for slot in self.queue(name).slots]
 
     def queued(self, name: str = ORDERS) -> list[str]:
-        """The entries in a queue: order IDs, and gaps by their cause."""
+        """The entries of a queue: order IDs, and gaps by their cause."""
         return [entry.get("order_id") or entry.get("cause") or entry["type"]
                 for entry in self.named(name)]  # fmt: skip
 
     def stored(self, name: str = ORDERS) -> list[str]:
-        """The entries in Redis, in the same form."""
+        """The entries in Redis: order IDs, and gaps by their cause."""
         return [entry.get("order_id") or entry.get("cause") or entry["type"]
                 for entry in self.server.entries(name)]  # fmt: skip
 
     def outages(self, name: str = ORDERS) -> list[tuple[int, int]]:
-        """Begin and end, µs, of the gaps in a queue."""
+        """Begin and end of the gaps in a queue, µs."""
         return sorted(
             (int(entry["from_us"]), int(entry["to_us"]))
             for entry in self.named(name)
@@ -98,7 +98,7 @@ class IngestSubject(SteppedBridge):
         )
 
     def trade_ids(self) -> list[int]:
-        """The trades in Redis."""
+        """The IDs of the trades in Redis."""
         return [
             int(entry["trade_id"])
             for entry in self.server.entries(TRADES)

@@ -1,4 +1,4 @@
-"""A log in a folder without a bridge, and frames to put into it."""
+"""A log in a folder without a bridge, and frames to append."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ TRADES, ORDERS, TICKERS = "trade.SOL_USDC", "account.orderUpdate", "ticker.SOL_U
 
 
 class LogSubject:
-    """A log whose frames come a microsecond after each other."""
+    """A log whose frames follow each other by 1 µs."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class LogSubject:
         return NOW_US + self.count
 
     def frames(self, count: int = 1, stream: str = TRADES) -> list[int]:
-        """Add `count` frames; returns their positions."""
+        """Append `count` frames; their positions."""
         positions = []
         for _ in range(count):
             positions.append(self.log.append(frame(self.count, stream)))
@@ -50,7 +50,7 @@ class LogSubject:
         return positions
 
     def written(self, count: int = 1, stream: str = TRADES) -> list[int]:
-        """The same, each flushed."""
+        """Append and flush `count` frames; their positions."""
         positions = self.frames(count, stream)
         self.log.flush()
         return positions
@@ -65,18 +65,18 @@ class LogSubject:
         return SegmentState(self.now_us(), {1: {TRADES: NOW_US}}, {}, ())
 
     def all_from(self, position: int) -> list[Record]:
-        """What a cursor reads from there to the end."""
+        """The records that a cursor reads from there to the end."""
         return read_all(self.log.cursor(position))
 
 
 def frame(number: int, stream: str = TRADES) -> Frame:
-    """One with this number."""
+    """A frame with this number."""
     body = f'{{"data":{{"n":{number}}},"stream":"{stream}"}}'
     return Frame(NOW_US + number, 1, body.encode())
 
 
 def read_all(cursor: Cursor) -> list[Record]:
-    """All records up to the end."""
+    """All records from the cursor to the end."""
     records: list[Record] = []
     while found := cursor.read(100):
         records += [record for _, record in found]
@@ -84,8 +84,8 @@ def read_all(cursor: Cursor) -> list[Record]:
 
 
 def short_forms(records: list[Record]) -> list[int | str]:
-    """Short forms of records: a frame's number, the streams of a Missing (* for all), else the
-    type's name.
+    """Short forms of records: a frame's number, the streams of a Missing (* for all), otherwise the
+    name of the type.
     """
     return [_short_form(record) for record in records]
 
@@ -103,5 +103,5 @@ def full(*_: object) -> NoReturn:
 
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing can be written from now on, until `monkeypatch.undo()`."""
+    """Make all writes fail until `monkeypatch.undo()`."""
     monkeypatch.setattr(os, "write", full)

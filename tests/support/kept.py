@@ -1,4 +1,4 @@
-"""Literal data of a bridge: entries in a Redis, records in a journal."""
+"""Literal data of a bridge: entries in Redis, records in a journal."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ FIRST = 101
 
 
 def at_us(number: int) -> int:
-    """When trade `number` happened."""
+    """The time of trade `number`, µs."""
     return START_US + (number - FIRST) * 100_000
 
 
@@ -35,7 +35,7 @@ def trade_id(number: int) -> str:
 
 
 def trades(numbers: Iterable[int]) -> dict[str, dict[str, str]]:
-    """Entries by ID."""
+    """The entries of these trades, by ID."""
     return {
         trade_id(number): dict(trade(number, at_us(number))) | received(number)
         for number in numbers
@@ -47,13 +47,13 @@ def received(number: int) -> dict[str, str]:
 
 
 def marked(first: int, last: int) -> dict[str, dict[str, str]]:
-    """A gap before trade `last` + 1."""
+    """A gap of the trades `first` to `last`, by ID."""
     fields = dict(gap(last, first=first)) | received(last + 1)
     return {entry_id(at_us(last + 1), last, 1): fields | {"cause": "connection lost"}}
 
 
 def frame(number: int, connection: int = 1, late_us: int = 0) -> Frame:
-    """The trade as the exchange sent it."""
+    """The frame of the trade, as the exchange sent it."""
     fields = trade(number, at_us(number))
     body = (
         f'{{"data":{{"e":"trade","E":{at_us(number) + 300},"T":{at_us(number)},'
@@ -73,7 +73,7 @@ def lost(connection: int, us: int) -> Lost:
 
 
 def history(number: int, us: int) -> RestBody:
-    """A page of the exchange's history with this trade."""
+    """A page of the exchange's history with this trade, received at `us`."""
     fields = trade(number, at_us(number))
     row = (
         f'[{{"id":{number},"isBuyerMaker":{fields["buyer_is_maker"]},"price":"{fields["price"]}",'
@@ -83,7 +83,7 @@ def history(number: int, us: int) -> RestBody:
 
 
 def write_journal(folder: Path, records: Iterable[Record]) -> Path:
-    """One segment with these records."""
+    """Write a segment with these records; the folder."""
     folder.mkdir(exist_ok=True)
     head = SegmentState(START_US - 1_000_000, {}, {}, ())
     lines = b"".join(encode(record) for record in (head, *records))
@@ -100,5 +100,5 @@ def write_stream(
 
 
 def stored(entries: Mapping[str, Mapping[str, str]]) -> list[Stored]:
-    """The same as they are read."""
+    """The entries as they are read from Redis."""
     return [Stored(one, tuple(fields), list(fields.values())) for one, fields in entries.items()]

@@ -1,10 +1,10 @@
-"""Makes the JSON Schema of the Kubernetes objects that `deploy/kubernetes` uses, from the official
+"""Makes the JSON Schema of the Kubernetes objects that `deploy/kubernetes` uses from the official
 Python client, whose classes are generated from the API's own description:
 
     pip install kubernetes==33.1.0
     python -m tests.support.kubernetes_schema > tests/integration/deploy/kubernetes.schema.json
 
-The client is no dependency of the project, since these objects seldom change. Unknown fields are
+The client is no dependency of the project, since these objects rarely change. Unknown fields are
 refused, as by `kubectl --validate=strict`.
 """
 
@@ -33,7 +33,7 @@ _PLAIN: dict[str, dict[str, Any]] = {
 
 
 def schema(models: Any, version: str) -> dict[str, Any]:
-    """The schema of all KINDS, one of which an object must match."""
+    """The schema of all KINDS; an object must match one of them."""
     definitions: dict[str, Any] = {}
     for kind in KINDS:
         _define(kind, models, definitions)
@@ -48,7 +48,7 @@ def _define(name: str, models: Any, definitions: dict[str, Any]) -> None:
     if name in definitions:
         return
     model = getattr(models, name)
-    definitions[name] = {}  # some refer to themselves
+    definitions[name] = {}  # a definition may refer to itself
     properties = {
         model.attribute_map[attribute]: _of(kind, models, definitions)
         for attribute, kind in sorted(model.openapi_types.items())
@@ -79,7 +79,7 @@ def _of(kind: str, models: Any, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _required(model: Any) -> set[str]:
-    """The fields that its constructor sets always: required, as None is refused."""
+    """The fields that the constructor always sets: they are required, since it refuses None."""
     lines = inspect.getsource(model.__init__).splitlines()
     always = {
         found[1] for line in lines if (found := re.match(r" {8}self\.([a-z]\w*) = \1$", line))

@@ -1,8 +1,10 @@
-"""A user of Redis who may do everything but one command."""
+"""A user of Redis with the right to all commands but one."""
 
 
 def without(command: str) -> tuple[str, ...]:
-    """The command that creates or changes the user, without this right; empty: with all rights."""
+    """The command that creates or changes the user without the right to `command`, or with
+    all rights.
+    """
     lacks = [f"-{command}"] if command else []
     return ("ACL", "SETUSER", "limited", "reset", "on", ">hush-hush", "~*", "+@all", *lacks)
 

@@ -1,7 +1,7 @@
-"""An in-memory Redis for the packed commands of an outbox: for tests without a socket.
+"""An in-memory Redis for the packed commands of an outbox, for tests without a socket.
 
-Appending decides as `bridge/redis/append.lua` does (`tests/integration/redis/test_append_script.py`
-compares the two). Nothing is trimmed.
+It appends by the same rules as `bridge/redis/append.lua`
+(`tests/integration/redis/test_append_script.py` compares the two) and trims nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,15 +13,15 @@ from bridge.contract.identity import EntryId
 from bridge.redis.ends import decoded
 
 Reply = object
-Stored = tuple[EntryId, list[bytes]]  # names and values in turn
+Stored = tuple[EntryId, list[bytes]]  # names and values alternate
 
 NONE = EntryId(0, 0)
-REACH = 1_000  # entries among which the script searches the newest one of the bridge
+REACH = 1_000  # how many entries the script searches for the newest one of a bridge
 SLOT_OF = {b"trade": 0, b"depth": 0, b"gap": 1, b"depth_snapshot": 2}
 
 
 class Stream:
-    """One stream: its entries, and the last ID it ever had."""
+    """One stream: its entries, and the highest ID so far."""
 
     def __init__(self) -> None:
         self.entries: list[Stored] = []
@@ -38,7 +38,7 @@ class Stream:
         return "+"
 
     def is_mixed(self) -> bool:
-        """Whether the newest entry was written by another program."""
+        """Whether another program wrote the newest entry."""
         if self.entries and self.entries[-1][0] == self.last:
             return not _is_ours(self.entries[-1])
         return self.last != NONE and (self.last.seq == 0 or self.last.seq % 10 > 2)
@@ -49,7 +49,7 @@ class Stream:
 
 
 class MemoryServer:
-    """`refusals`: key (or empty for all) → the error that each command on it gets."""
+    """`refusals`: the error of each command on a key, by key; the empty key stands for all."""
 
     def __init__(self) -> None:
         self.streams: dict[bytes, Stream] = {}
@@ -57,29 +57,29 @@ class MemoryServer:
         self.closed = 0
 
     def flush(self) -> None:
-        """FLUSHALL."""
+        """Delete all data, as FLUSHALL does."""
         self.streams.clear()
 
     def delete(self, name: str) -> None:
         self.streams.pop(name.encode(), None)
 
     def xadd(self, name: str, fields: Mapping[str, str], now_ms: int) -> None:
-        """A plain `XADD name *` of another program, at this time by the server's clock."""
+        """Append as another program's `XADD name *` at `now_ms` of the server's clock."""
         stream = self.streams.setdefault(name.encode(), Stream())
         ms, seq = (now_ms, 0) if now_ms > stream.last.ms else stream.last
         parts = [part.encode() for pair in fields.items() for part in pair]
         stream.add(ms, seq + (ms == stream.last.ms), parts)
 
     def trim(self, name: str, keep: int) -> None:
-        """XTRIM to that many entries."""
+        """Remove all but the newest `keep` entries, as XTRIM does."""
         del self.streams[name.encode()].entries[:-keep]
 
     def delete_newest(self, name: str) -> None:
-        """XDEL of the newest entry."""
+        """Remove the newest entry, as XDEL does."""
         del self.streams[name.encode()].entries[-1]
 
     def last(self, name: str) -> str:
-        """The last ID that the stream ever had."""
+        """The highest ID that the stream has had."""
         stream = self.streams.get(name.encode())
         return str(stream.last if stream else NONE)
 
@@ -102,10 +102,10 @@ class MemoryServer:
                     found.append(str(entry_id.position))
         return found
 
-    # ---- the wire ------------------------------------------------------------------------------
+    # ---- the connection ------------------------------------------------------------------------
 
     def call(self, packed: bytes, replies: int) -> list[Reply]:
-        """All replies of a request."""
+        """Apply the packed commands; their replies."""
         reader = hiredis.Reader()
         reader.feed(packed)
         found = []
@@ -173,7 +173,7 @@ _COMMANDS: Mapping[bytes, Callable[[MemoryServer, Sequence[bytes]], Reply]] = {
 
 
 def append(streams: Sequence[Stream], argv: Sequence[bytes]) -> list[Reply]:
-    """The append script's answers to these arguments. Effect: appends to the streams."""
+    """The append script's replies to these arguments. Appends to the streams."""
     shapes, place = [], 1
     for _ in range(int(argv[0])):
         count = int(argv[place])
@@ -209,7 +209,7 @@ def _append_to(
             status = sign
             break
         signs += sign
-    # Without entries the script has read only the newest one.
+    # Without entries in the call the script has read only the newest stored entry.
     last = stream.last if argv or not stream.entries else stream.entries[-1][0]
     return [status.encode(), len(signs), str(last).encode(), signs.encode()]
 
@@ -218,7 +218,7 @@ def _place_by_newest(
     stream: Stream, op: bytes, expected: str, number: int, ms: int, fields: list[bytes]
 ) -> str:
     """The script's first attempt: place a message after the newest remaining entry. Empty if that
-    is not possible, or if Redis has had a higher ID.
+    is impossible, or if Redis has had a higher ID.
     """
     if not stream.entries or op in (b"G", b"S"):
         return ""
@@ -235,7 +235,7 @@ def _place_by_newest(
 def _place(
     stream: Stream, op: bytes, expected: str, number: int, ms: int, fields: list[bytes]
 ) -> str:
-    """The sign of an entry, or the status with which the script stops."""
+    """The sign of a placed entry, or the status with which the script stops."""
     last = stream.last
     match op:
         case b"A" if last == NONE:

@@ -1,8 +1,8 @@
-"""A simple loop in place of a bridge, for comparison; it reconnects, and does no more than that.
+"""A simple loop in place of a bridge, for comparison; it reconnects, and has no other recovery.
 
     python naive_loop.py WS_URL REDIS_URL STREAM...
 
-Not made to look bad: plain redis-py, one awaited `xadd` per message; an error is printed, and the
+The comparison is fair: plain redis-py, one awaited `xadd` per message; an error is printed, and the
 loop continues.
 """
 
@@ -20,7 +20,7 @@ PREFIX = "loop:"
 
 
 async def pump(socket: ClientConnection, redis: Redis, streams: list[str]) -> None:
-    """Write each message on arrival."""
+    """Write each message when it arrives."""
     await socket.send(json.dumps({"method": "SUBSCRIBE", "params": streams}))
     print("subscribed", flush=True)
     async for text in socket:
@@ -32,14 +32,14 @@ async def pump(socket: ClientConnection, redis: Redis, streams: list[str]) -> No
 
 
 def fields(data: dict[str, Any]) -> dict[Any, Any]:
-    """What Redis takes."""
+    """The fields of an entry: texts as they are, other values as JSON."""
     return {
         name: value if isinstance(value, str) else json.dumps(value) for name, value in data.items()
     }
 
 
 async def main(ws_url: str, redis_url: str, *streams: str) -> None:
-    """Connect again and again."""
+    """Connect again after each error."""
     async with Redis.from_url(redis_url) as redis:
         while True:
             try:

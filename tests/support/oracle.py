@@ -1,5 +1,5 @@
-"""The expected content of Redis after a run, from the simulator's ledger: nothing is lost without a
-gap, no duplicates, everything in order.
+"""Compares Redis with the simulator's ledger after a run: no loss without a gap, no
+duplicate, right order.
 """
 
 import json
@@ -17,11 +17,11 @@ from tests.support.redis_server import RedisServer
 from tests.support.simulator_process import RunningSimulator
 
 SEQUENCED = ("trade.", "depth.")
-AT = "at_us"  # beside a frame's data: when it went out, by the wall clock
+AT = "at_us"  # added to a frame's data: the time of sending, by the wall clock
 
 
 def verdict(server: RedisServer, exchange: RunningSimulator, begun_us: int) -> list[str]:
-    """The faults in Redis: one sentence each, at most three per stream.
+    """The faults in Redis, one sentence each, at most three per stream.
 
     Events of streams without numbers before `begun_us`, the start of the first bridge, are ignored.
     """
@@ -43,7 +43,7 @@ def verdict(server: RedisServer, exchange: RunningSimulator, begun_us: int) -> l
 
 
 def gaps(server: RedisServer) -> list[str]:
-    """Every gap in Redis except at the streams' starts, as text."""
+    """Every gap in Redis except those at the streams' starts, as text."""
     with server.client(decode_responses=True) as client:
         return [
             f"{stream} {entry_id}: {fields}"
@@ -54,8 +54,9 @@ def gaps(server: RedisServer) -> list[str]:
 
 
 def not_published(server: RedisServer, journal: Path) -> list[str]:
-    """Trades and book changes in the journal and not in Redis, by stream, as text: a gap may cover
-    messages that were not received, but none that was.
+    """The trades and book changes that the journal has and Redis lacks, as one text per stream.
+
+    A gap may cover messages that were not received, but no received message.
     """
     received: dict[str, set[int]] = {}
     for record in records(journal):
@@ -65,7 +66,7 @@ def not_published(server: RedisServer, journal: Path) -> list[str]:
             if stream.startswith(SEQUENCED):
                 letter = "t" if stream.startswith("trade.") else "u"
                 received.setdefault(stream, set()).add(frame["data"][letter])
-    assert received, f"no frames in {journal}: this proves nothing"
+    assert received, f"no frames in {journal}: the test has no basis"
     missing = {}
     with server.client(decode_responses=True) as client:
         for stream, numbers in sorted(received.items()):
@@ -104,7 +105,7 @@ def _sequenced_faults(
             yield f"{entry_id} is {first}, after {position}"
         position = number
         if fields.get("source") == "rest":
-            continue  # fetched from history, which has fewer fields
+            continue  # history has fewer fields
         data = {letter: value for letter, value in by_number[number].items() if letter != AT}
         if fault := truth.fault(stream, data, fields):
             yield fault
@@ -113,11 +114,11 @@ def _sequenced_faults(
 def _by_content_faults(
     stream: str, made: Sequence[Mapping[str, Any]], stored: Sequence[truth.Entry]
 ) -> Iterator[str]:
-    """Every event is stored once, or is inside the interval of a gap.
+    """Every event is stored once, or lies within the interval of a gap.
 
-    An interval begins and ends in the exchange's time, or in ours if the exchange was silent. Both
-    agree, except in a simulator that is starved of processor time and stamps messages late. So a
-    message is inside by its stamp or by its time of sending.
+    An interval begins and ends in the exchange's time, or in the bridge's if the exchange was
+    silent. The two agree unless the simulator lacks processor time and stamps messages late. So a
+    message lies within a gap by its stamp or by its time of sending.
     """
     there: dict[int, int] = {}
     fetched = set()  # fills from the exchange's history have no time of sending
@@ -133,7 +134,7 @@ def _by_content_faults(
     for data in made:
         event_us = data["E"]
         if "e" not in data:
-            continue  # the current position, sent on subscribing
+            continue  # without `e`: the current position, sent at a subscription
         if there.get(event_us, 0) > 1:
             yield f"{event_us} is there {there[event_us]} times: {data}"
         missing = event_us not in there and (data.get("t"), data.get("i")) not in fetched

@@ -1,4 +1,4 @@
-"""Order faults of a running simulator, and query its statistics."""
+"""Starts and ends faults of a running simulator, and reads its counters."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tests.support.simulator_process import RunningSimulator
 
 
 async def order(exchange: RunningSimulator, fault: str, **settings: object) -> int:
-    """Begin a fault; returns its number."""
+    """Start a fault; its number."""
     async with plain_http.client(exchange.rest_url) as client:
         answer = await client.post("/simulator/faults", json={"fault": fault, **settings})
     assert answer.is_success, answer.text
@@ -34,4 +34,4 @@ async def ticked(exchange: RunningSimulator, stream: str, count: int) -> None:
     async def is_past() -> bool:
         return bool((await stats(exchange))["streams"].get(stream, 0) >= before + count)
 
-    await eventually_async(is_past, f"{count} more of {stream}")
+    await eventually_async(is_past, f"the exchange has sent {count} more of {stream}")

@@ -1,4 +1,4 @@
-"""Compares Redis with the exchange's ledger, to find outages without a gap: one sentence per flaw.
+"""Compares Redis with the exchange's ledger to find outages without a gap: one sentence per flaw.
 
 Uses no data of the bridge but its entries. `Judge.flaws` is the verdict; `dead_s` is the longest
 time for which a stream got nothing new although the exchange had messages for it.
@@ -21,14 +21,15 @@ from tests.support.exchange_ledger import ExchangeLedger, Line, symbol_of
 from tests.support.over_marking import Marking, sent
 
 SEQUENCED = ("trade.", "depth.")
-TICKS = ("ticker.", "markPrice.")  # these may be doubted when they are late, and rightly so
-EVENTS = ("account.", "liquidation")  # in other streams, older messages after newer are dropped
+TICKS = ("ticker.", "markPrice.")  # a late tick may rightly be taken for an outage
+# in other streams the bridge drops a message older than the newest
+EVENTS = ("account.", "liquidation")
 PAGE = 2000
 EDGE_US = 500_000
-# How long a stream that the exchange forgot may stay dead, with `silence_s: 9`: a tick is probed
-# after 3 s and counts as stale after another 3; a book within 27 s and two polls of REST; a
-# trade stream after ten times its longest silence, and stalls here last 4 s. To that comes what
-# else is wrong at the time: no handshake, no REST for some seconds.
+# How long a stream may stay without messages after the exchange dropped its subscription, with
+# `silence_s: 9`. A ticker is probed after 3 s and counts as stale after 3 s more; a book within 27
+# s and two polls of REST; a trade stream after ten times its longest silence, and stalls here last
+# 4 s. Other faults at the same time add to this: no handshake, no REST for some seconds.
 DEAD_LIMIT_S = {"ticker": 30.0, "markPrice": 30.0, "bookTicker": 60.0, "depth": 60.0, "trade": 90.0}
 MOST_FLAWS = 5  # reported per stream
 
@@ -37,7 +38,7 @@ Side = dict[str, str]
 
 
 def entries(client: redis.Redis, stream: str) -> Iterator[Entry]:
-    """Everything a stream holds, page by page."""
+    """All entries of a stream, read page by page."""
     start = "-"
     while True:
         page: Any = client.xrange(stream, start, "+", PAGE)
@@ -48,8 +49,10 @@ def entries(client: redis.Redis, stream: str) -> Iterator[Entry]:
 
 
 class Judge:
-    """Judges one run. Events after `until_us` (the exchange's event time) are not required, and
-    gaps that begin later are not judged.
+    """Judges one run.
+
+    Events after `until_us` (the exchange's event time) are not required, and gaps that begin later
+    are not judged.
     """
 
     def __init__(
@@ -63,10 +66,11 @@ class Judge:
         self.gaps: Counter[tuple[str, str]] = Counter()  # (type of stream, cause)
         self.from_history = 0
         self.snapshots = 0
-        self.dead_s: dict[str, float] = {}  # type of stream → how long one was, at worst
+        # the longest time without new messages, by type of stream
+        self.dead_s: dict[str, float] = {}
 
     def flaws(self, streams: Sequence[str]) -> list[str]:
-        """What is wrong with these streams."""
+        """The flaws of these streams."""
         found: list[str] = []
         for stream in streams:
             is_sequenced = stream.startswith(SEQUENCED)
@@ -79,7 +83,9 @@ class Judge:
     # Sequenced streams ----------------------------------------------------------------------------
 
     def _sequenced(self, stream: str) -> Iterator[str]:
-        """Flaws: numbers not stored once and in order, not in a gap, or in a gap though stored."""
+        """Numbers that are not stored once and in order, that no gap covers, or that a gap covers
+        though they are stored.
+        """
         made = {_number(stream, line.data): line for line in self._ledger.frames(stream)}
         skipped = self._ledger.skipped(stream)
         live: set[int] = set()
@@ -142,7 +148,7 @@ class Judge:
             yield f"{described} names numbers that never were"
 
     def _may_be_lost(self, line: Line) -> bool:
-        """Whether a frame may not have been received, for all that the exchange knows."""
+        """Whether all connections may have lost the frame, according to the exchange."""
         return all(self._connections.may_be_lost(connection, line.at_us) for connection in line.to)
 
     def _end_of_sequenced(self, made: Mapping[int, Line], position: int | None) -> Iterator[str]:
@@ -156,14 +162,15 @@ class Judge:
     # Streams without numbers ----------------------------------------------------------------------
 
     def _by_content(self, stream: str) -> Iterator[str]:
-        """Each event is there once, or in an interval in which nothing was received."""
+        """Events that are neither stored once nor within an interval of an outage."""
         there: Counter[int] = Counter()
-        fills: Counter[tuple[str, int]] = Counter()  # those out of history, by trade
+        fills: Counter[tuple[str, int]] = Counter()  # fills from history, by trade
         outages: list[tuple[int, int, str]] = []
         for _, fields in entries(self._client, stream):
             if fields["type"] == "gap":
                 gap = (int(fields["from_us"] or 0), int(fields["to_us"]), fields["cause"])
-                # What the end of the run made is marked from the last proof on, and proves nothing.
+                # The end of the run makes gaps too, which begin at the last proof: they prove
+                # nothing.
                 if gap[0] < self.until_us:
                     outages.append(gap)
                 if gap[1] <= self.until_us:
@@ -198,13 +205,13 @@ class Judge:
         for line in self._ledger.frames(stream):
             event_us = line.data["E"]
             if "e" not in line.data or not self._since_us <= event_us <= self.until_us:
-                continue  # (without e: the current position, sent on subscribing)
+                continue  # without `e`: the current position, sent at a subscription
             made[event_us] = line
             if (trade := line.data.get("t")) is not None:
                 there[event_us] += fills.get((line.data["s"], trade), 0)
             if there[event_us] > 1:
                 yield f"{event_us} is there {there[event_us]} times: {line.data}"
-            # An exchange that is behind its schedule sends an event later than its stamp.
+            # An exchange behind its schedule sends an event later than its stamp.
             if not there[event_us] and not any(
                 a <= line.at_us and event_us <= b for a, b, _ in outages
             ):
@@ -218,7 +225,9 @@ class Judge:
     # Books ----------------------------------------------------------------------------------------
 
     def _books(self, stream: str) -> Iterator[str]:
-        """A book made of Redis alone is the exchange's, at each snapshot, and at the end."""
+        """Differences of the book from Redis and the exchange's, before each gap, at each snapshot
+        and at the end.
+        """
         exchange = ExchangeBook(self._ledger, symbol_of(stream))
         mine: tuple[Side, Side] | None = None
         at = 0
@@ -246,7 +255,7 @@ class Judge:
     # Dead subscriptions ---------------------------------------------------------------------------
 
     def _dead(self, stream: str, made: Mapping[int, Line], live: set[int]) -> Iterator[str]:
-        """Stretches in which the exchange had messages, and none was stored for too long."""
+        """Intervals in which the exchange had messages and none was stored for too long."""
         since_us: int | None = None
         for key in sorted(made):
             event_us = made[key].data["E"]
@@ -269,7 +278,7 @@ class Judge:
 
 
 class ExchangeBook:
-    """The exchange's book of one market at any later and later update id, from its ledger."""
+    """The exchange's book of one market from its ledger, at rising update IDs."""
 
     def __init__(self, ledger: ExchangeLedger, symbol: str) -> None:
         opening = next(note for note in ledger.notes if note.get("book") == symbol)
@@ -280,7 +289,7 @@ class ExchangeBook:
         self._next = next(self._frames, None)
 
     def differs(self, book: tuple[Side, Side], at: int) -> str:
-        """How a book that claims to be at an update id differs from this one there, or nothing."""
+        """How `book` differs from the exchange's book at update ID `at`; empty if it does not."""
         while self._next is not None and self._next.data["u"] <= at:
             data = self._next.data
             _put(self._bids, data["b"])
@@ -295,8 +304,9 @@ class ExchangeBook:
 
 
 def truth_of_history(data: Mapping[str, Any], fields: Mapping[str, str]) -> str:
-    """How a trade out of history differs from the frame that was missed. History trims decimals,
-    has whole milliseconds, and knows no order ids.
+    """How a trade from history differs from the missed frame; empty if it does not.
+
+    History trims decimals, has whole milliseconds, and has no order IDs.
     """
     wanted = {
         "price": _trimmed(data["p"]),
@@ -312,13 +322,13 @@ def truth_of_history(data: Mapping[str, Any], fields: Mapping[str, str]) -> str:
 
 
 def _any_between(sorted_us: Sequence[int], from_us: int, to_us: int) -> bool:
-    """Whether something lies within, and not at the edges, where the last and the next one are."""
+    """Whether a time lies within the interval, more than EDGE_US from both ends."""
     first = bisect_right(sorted_us, from_us + EDGE_US)
     return first < len(sorted_us) and sorted_us[first] < to_us - EDGE_US
 
 
 def _between(made: Mapping[int, Line], first: int, last: int) -> Iterator[tuple[int, Line]]:
-    """The frames that contain these numbers (aggregated frames contain several)."""
+    """The frames that contain these numbers; aggregated frames contain several."""
     return (
         (number, line)
         for number, line in made.items()

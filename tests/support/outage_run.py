@@ -1,6 +1,7 @@
-"""One run: an exchange that does all it can to mislead, a bridge that receives it, and the verdict.
+"""One run: an exchange with every fault of the simulator, a bridge that receives from it, and the
+verdict.
 
-The exchange's ledger is the truth; `outage_judge` has the criteria.
+The exchange's ledger is the reference; `outage_judge` has the criteria.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ KEEP_ALL = {
     kind: {"max_entries": 2_000_000}
     for kind in ("trade", "depth", "bookTicker", "account.orderUpdate")
 }
-# A market that was silent for long before, is given ten times that before it is doubted.
+# A market that was silent before may be silent for ten times as long before it is suspected.
 MEND_LIMIT_S = 150.0
 CALM_RATE = 100
 
@@ -54,7 +55,7 @@ class Verdict:
     judge: Judge
     faults: int
     log: str
-    ended_us: int  # engine time of the exchange's end, about
+    ended_us: int  # the engine's time at about the exchange's end
 
     def summary(self) -> str:
         judge = self.judge
@@ -69,13 +70,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """An exchange, a bridge that receives all of it, and the Redis it publishes into."""
+    """An exchange, a bridge that receives all its streams, and the bridge's Redis."""
 
     exchange: RunningSimulator
     bridge: BridgeRun
     client: redis.Redis
     ledger: Path
-    since_us: int  # engine time, when every stream was received
+    since_us: int  # engine time at which every stream was received
 
     async def is_whole(self, limit_s: float = MEND_LIMIT_S) -> None:
         """Wait until every stream is received and every book is known."""
@@ -85,16 +86,18 @@ class Stage:
             if name.startswith("depth."):
                 await eventually_async(
                     partial(_book_is_known, self.client, name),
-                    f"the book of {name} is back",
+                    f"the book of {name} is known again",
                     limit_s,
                 )
 
     async def verdict(self) -> Verdict:
-        """Wait for recovery, end all processes, and judge."""
+        """Wait for recovery, stop exchange and bridge, and judge."""
         until_us = await self._recovered()
         ended_us = _engine_us(self.exchange)
         self.exchange.stop()
-        await eventually_async(lambda: _is_through(self.bridge), "all received is in Redis", 120)
+        await eventually_async(
+            lambda: _is_through(self.bridge), "all received messages are in Redis", 120
+        )
         assert await self.bridge.stop() == 0
         book = ExchangeLedger(self.ledger)
         judge = Judge(book, self.client, since_us=self.since_us, until_us=until_us)
@@ -106,9 +109,9 @@ class Stage:
         """End all faults and slow the market down, so that the bridge can catch up.
 
         Returns an event time up to which all messages are received or marked as missing, once every
-        stream is live and every book is known again. The end of the exchange closes all
-        connections, and each covers only what it had proved: so the end makes further gaps, which
-        begin after the bridge's last claim.
+        stream is received and every book is known again. The exchange's end closes all connections,
+        and each covers only what it has proved: so the end makes further gaps, which begin after
+        the last time that the bridge claimed.
         """
         plain_http.delete(f"{self.exchange.rest_url}/simulator/faults").raise_for_status()
         self.exchange.fault("burst", rate=CALM_RATE)
@@ -117,7 +120,9 @@ class Stage:
         for name in NAMES:
             is_there = _has_arrived if name.startswith(SEQUENCED) else _is_claimed
             await eventually_async(
-                partial(is_there, self.client, name, until_us), f"{name} is there up to then", 60
+                partial(is_there, self.client, name, until_us),
+                f"{name} is complete up to the time",
+                60,
             )
         return until_us
 
@@ -126,7 +131,7 @@ class Stage:
 async def stage(
     folder: Path, server: RedisServer, *, seed: int, rate: int, **exchange_settings: object
 ) -> AsyncIterator[Stage]:
-    """All of it, running and whole."""
+    """Exchange, bridge and Redis, running, with every stream received."""
     ledger = folder / "ledger.jsonl"
     markets = [word for name in MARKETS for word in ("--market", name)]
     arguments = ["--rate", str(rate), "--seed", str(seed), *markets]
@@ -154,10 +159,10 @@ async def stage(
                         _is_whole(exchange, bridge)
                         and not bridge.status().get("open_outages", True)
                     ),
-                    "it has been answered for every stream",
+                    "every stream is received",
                     60,
                 )
-                # Events of a step that is under way may have been sent before all was received.
+                # Events of the current step may have been sent before all streams were received.
                 step_us = _engine_us(exchange)
                 await _until(exchange, step_us + 1, limit_s=60)
                 yield Stage(exchange, bridge, client, ledger, _engine_us(exchange))
@@ -173,7 +178,7 @@ async def run(
     with_faults: bool = True,
     **exchange_settings: object,
 ) -> Verdict:
-    """Run for this time with random faults, and judge."""
+    """Run for `for_s` seconds with random faults, and judge."""
     async with stage(folder, server, seed=seed, rate=rate, **exchange_settings) as one:
         if with_faults:
             one.exchange.play_faults(random_script(seed, for_s, MARKETS))
@@ -182,14 +187,16 @@ async def run(
 
 
 def _is_whole(exchange: RunningSimulator, bridge: BridgeRun) -> bool:
-    """Whether the exchange has a subscription for every stream, and the bridge thinks so too."""
+    """Whether the exchange has a subscription for every stream, and the bridge reports it
+    connected.
+    """
     subscribed = {name for each in exchange.connections() for name in each["streams"]}
     connected = [each for each in bridge.status().get("connections", []) if each["connected"]]
     return subscribed >= set(NAMES) and bool(connected)
 
 
 def _book_is_known(client: redis.Redis, stream: str) -> bool:
-    """Whether the last gap of a depth stream has a snapshot behind it."""
+    """Whether a snapshot follows the last gap of a depth stream."""
     end = "+"
     while True:
         page: Any = client.xrevrange(stream, end, "-", 2000)
@@ -202,13 +209,13 @@ def _book_is_known(client: redis.Redis, stream: str) -> bool:
 
 
 def _has_arrived(client: redis.Redis, stream: str, until_us: int) -> bool:
-    """Whether one of the newest entries is no older than that."""
+    """Whether one of the newest entries is at least as new as `until_us`."""
     newest: Any = client.xrevrange(stream, count=20)
     return any(int(fields["event_us"] or 0) >= until_us for _, fields in newest)
 
 
 def _is_claimed(client: redis.Redis, stream: str, until_us: int) -> bool:
-    """Whether the bridge's watermark claims the stream as complete up to then."""
+    """Whether the bridge's watermark claims the stream as complete up to `until_us`."""
     claimed: Any = client.hget("bridge:watermarks", stream)
     return int(claimed or 0) >= until_us
 
@@ -218,7 +225,7 @@ async def _until(exchange: RunningSimulator, engine_us: int, limit_s: float) -> 
         return _engine_us(exchange) >= engine_us
 
     await asyncio.sleep(0)
-    await eventually_async(is_there, "the exchange has played so long", limit_s)
+    await eventually_async(is_there, "the exchange has reached the time", limit_s)
 
 
 def _engine_us(exchange: RunningSimulator) -> int:

@@ -1,4 +1,4 @@
-"""Two bridges, `a` and `b`, in front of one exchange and one Redis, each with its own journal."""
+"""Two bridges, `a` and `b`, with one exchange and one Redis, each with its own journal."""
 
 import signal
 import time
@@ -18,7 +18,7 @@ STREAMS: Sequence[object] = (
     "markPrice.SOL_USDC_PERP",
     *ACCOUNT_STREAMS,
 )
-SHOWN_US = 2_000_000  # after a freeze: by then the status shows its effect on the connections
+SHOWN_US = 2_000_000  # after a freeze: then the status shows lost connections
 TICKING = 6  # number of these streams that soon have a message
 KEEP_ALL = {
     kind: {"max_entries": 2_000_000}
@@ -27,8 +27,8 @@ KEEP_ALL = {
 
 
 class Pair:
-    """The running ones of two bridges. `urls`: name → Redis address, if not direct; `programs`:
-    name → program, if not this version of the bridge.
+    """Up to two running bridges. `urls`: Redis address by name, if not direct; `programs`: program
+    by name, if not this version of the bridge.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Pair:
         self._streams = streams
         self._programs = programs
         self._stack = AsyncExitStack()
-        self._thawed_us: dict[str, int] = {}  # when a frozen one continued
+        self._thawed_us: dict[str, int] = {}  # when each frozen bridge was resumed
 
     async def start(self, name: str) -> BridgeRun:
-        """Start one bridge and wait until it receives the periodic streams."""
+        """Start a bridge and wait until it receives the periodic streams."""
         bridge = await self._stack.enter_async_context(
             running_bridge(
                 self._folder / name,
@@ -71,20 +71,21 @@ class Pair:
         return bridge
 
     async def know_each_other(self) -> None:
-        """Each has read the other's status and its own journal, and has settled what the other
-        received without it.
+        """Wait until each bridge has read the other's status and its own journal, and has no
+        open outage.
         """
         for name, other, rank in (("a", "b", 0), ("b", "a", 1)):
             await eventually_async(
                 lambda: self.rank(name) == (rank, [other]) and not self._is_behind(name),  # noqa: B023
-                f"{name} knows {other}",
+                f"{name} has read the status of {other}",
                 LIMIT_S,
             )
 
     def _is_behind(self, name: str) -> bool:
         status = self.bridges[name].status()
         is_of_before = status["updated_us"] < self._thawed_us.get(name, 0) + SHOWN_US
-        is_reading = bool(status["behind_bytes"])  # outages show when its journal is read
+        # the status shows outages once the journal is read
+        is_reading = bool(status["behind_bytes"])
         is_connected = all(each["connected"] for each in status["connections"])
         return is_of_before or bool(status["open_outages"]) or is_reading or not is_connected
 
@@ -109,12 +110,12 @@ class Pair:
         return status
 
     async def goes_on(self, count: int = 60) -> None:
-        """So many more messages of an event stream, which only one of the bridges publishes."""
+        """Wait for `count` more messages of an event stream, which only one bridge publishes."""
         with self.server.client() as client:
             before = client.xlen("bookTicker.SOL_USDC")
             await eventually_async(
                 lambda: client.xlen("bookTicker.SOL_USDC") >= before + count,
-                "publishing goes on",
+                "more messages are published",
                 LIMIT_S,
             )
 
@@ -123,7 +124,7 @@ class Pair:
         self.exchange.stop()
         for bridge in self.bridges.values():
             if bridge.process.poll() is None:
-                await eventually_async(lambda: _is_through(bridge), "all is in Redis", LIMIT_S)  # noqa: B023
+                await eventually_async(lambda: _is_through(bridge), "all is published", LIMIT_S)  # noqa: B023
                 assert await bridge.stop() == 0
                 assert "Traceback" not in bridge.log()
         await self.close()
@@ -149,8 +150,11 @@ async def pair(
     programs: Mapping[str, Sequence[str]] | None = None,
     names: Sequence[str] = ("a", "b"),
 ) -> AsyncIterator[Pair]:
-    """Both, or those of `names`, knowing each other; `urls` and `programs` as in `Pair`. The fewer
-    `markets` (none: all that the simulator has) share the rate, the sooner a test has seen enough.
+    """Both bridges, or those of `names`, each with the other's status; `urls` and `programs` as in
+    `Pair`.
+
+    The `markets` share the rate (none: all of the simulator): with fewer of them a test needs less
+    time.
     """
     exchange_options = ["--rate", str(rate), "--accept-key", DEMO_KEYS["PUBLIC_KEY"]]
     exchange_options += [word for market in markets for word in ("--market", market)]

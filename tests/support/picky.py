@@ -1,4 +1,6 @@
-"""A consumer that fails, kills, hangs or dawdles at one entry, and a bench with fifty of them."""
+"""A consumer that fails, kills its worker, hangs or is slow at one entry, and a bench with 50
+entries.
+"""
 
 import subprocess
 from collections import Counter
@@ -11,7 +13,7 @@ from tests.support.consumer_worker import Bench
 
 STREAM = "trade.SOL_USDC"
 
-# Number 7 fails, kills, hangs or is slow, according to the key "how", until that key is deleted.
+# Entry 7 fails, kills, hangs or is slow, according to the key "how", until that key is deleted.
 PICKY = """
 import asyncio, os, signal, sys, time
 import redis

@@ -1,4 +1,4 @@
-"""HTTP without TLS, for the simulator: getting a client ready for TLS takes 50 ms of CPU."""
+"""HTTP without TLS, for the simulator: to prepare a client for TLS takes 50 ms of CPU time."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A private PostgreSQL for tests, where its programs are installed: own data, own port, own end."""
+"""A private PostgreSQL for tests, if it is installed, with its own data and port."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ def find_programs() -> Path | None:
 
 @contextlib.contextmanager
 def running_postgres() -> Iterator[str]:
-    """Its URL. Skips the test where PostgreSQL is not installed."""
+    """Start the server; its URL. Skips the test if PostgreSQL is not installed."""
     programs = find_programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt install postgresql)")
@@ -64,7 +64,7 @@ def _server(
         process = subprocess.Popen(
             [
                 *(programs / "postgres", "-D", data, "-k", folder, "-h", "127.0.0.1"),
-                *("-p", str(port), "-F"),  # no test cuts the power
+                *("-p", str(port), "-F"),  # without fsync: no test needs it
             ],
             cwd=folder,
             user=user,
@@ -80,7 +80,7 @@ def _server(
 
 
 def _unprivileged() -> str | None:
-    """PostgreSQL refuses to be run by root."""
+    """The user to run PostgreSQL as, which refuses to run as root."""
     if os.getuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
@@ -93,5 +93,5 @@ def _await_answer(url: str, process: subprocess.Popen[bytes], folder: Path) -> N
         with contextlib.suppress(psycopg.OperationalError):
             psycopg.connect(url).close()
             return
-        time.sleep(0.05)  # between two questions, not instead of one
+        time.sleep(0.05)  # a pause between two attempts
     raise RuntimeError((folder / "log").read_text()[-2000:])

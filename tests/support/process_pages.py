@@ -1,4 +1,4 @@
-"""The pages of a process for monitors and supervisors, at the address in its log."""
+"""The HTTP pages of a process, at the address in its log."""
 
 import json
 import re
@@ -34,7 +34,7 @@ class ProcessPages:
             return False
 
     def reasons(self) -> list[str]:
-        """The reasons why it is not ready, by name."""
+        """The names of the reasons why the process is not ready."""
         return [each["reason"] for each in self._ready()["reasons"]]
 
     def reason_texts(self) -> str:
@@ -42,7 +42,7 @@ class ProcessPages:
         return "; ".join(each["text"] for each in self._ready()["reasons"])
 
     def series(self) -> Mapping[str, float]:
-        """Series of /metrics: name with labels, as written → value."""
+        """The series of /metrics: values by name with labels, as written."""
         lines = self.get("/metrics").text.splitlines()
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
@@ -52,5 +52,5 @@ class ProcessPages:
 
 
 def serves(log: str) -> bool:
-    """Whether the process serves its pages, according to its log."""
+    """Whether the log has the address of the pages."""
     return SERVED.search(log) is not None

@@ -1,31 +1,31 @@
-"""A TCP proxy between a client and a server on loopback that can lose replies and connections.
+"""A TCP proxy between a client and a server on the loopback that can lose replies and connections.
 
-`lose_reply()` lets the next request through and cuts the connection instead of handing the answer
-back: the client cannot know what was applied. `cut()` ends all connections at once, `cut_one()` the
-oldest, `refuses` lets no new one in.
+`lose_reply()` passes the next request on and closes the connection instead of passing the reply
+back: the client cannot tell what was applied. `cut()` closes all connections, `cut_one()` the
+oldest; with `refuses` no new connection is accepted.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-REPLIES_IN_TURN = 25  # more than those of connecting, of the first reads and the first batches
+REPLIES_IN_TURN = 25  # more than the replies to the connect, the first reads and the first batches
 
 
 class Proxy:
-    """One listening port in front of one server."""
+    """A listening port in front of one server."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._pairs: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = []
         self._lose = 0
-        self._turn: int | None = None  # which reply the next connection is to lose
+        self._turn: int | None = None  # the index of the reply that the next connection loses
         self.port = 0
         self.refuses = False
         self.replies_lost = 0
 
     def lead_to(self, port: int) -> None:
-        """New connections go to another server of this machine; the old ones end."""
+        """Close all connections; new ones go to another server of this machine."""
         self._target = (self._target[0], port)
         self.cut()
 
@@ -34,7 +34,7 @@ class Proxy:
 
     def lose_each_once(self) -> None:
         """Each new connection loses another one of its first replies: the first connection its
-        first, the next one its second, and so on.
+        first reply, the next connection its second, and so on.
         """
         self._turn = 0
 

@@ -1,4 +1,4 @@
-"""A publisher and an ingest before a real Redis: no feed, and a journal where a test wants it."""
+"""A publisher and an ingest with a real Redis: no feed, and a journal if a test needs one."""
 
 import asyncio
 import random
@@ -121,14 +121,14 @@ class Rig:
         self.ingest.take(Answered(now_us, self.connection, now_us))
 
     def trades(self, count: int) -> None:
-        """So many, read at once."""
+        """Receive `count` trades at once."""
         for _ in range(count):
             self.take(frames.TRADE.replace(str(FIRST), str(FIRST + self.sent)))
             self.sent += 1
         self.publisher.pump()
 
     def trades_of(self, markets: Sequence[str], count: int) -> None:
-        """So many of each of these markets, numbered alike."""
+        """Receive `count` trades of each of these markets, with equal numbers."""
         for _ in range(count):
             for market in markets:
                 frame = frames.TRADE.replace("BTC_USDC_PERP", market)
@@ -149,24 +149,24 @@ class Rig:
         self.publisher.pump()
 
     def take(self, frame: str, received_us: int | None = None) -> None:
-        """Receive a frame without publishing it at once."""
+        """Receive a frame without publishing it yet."""
         at_us = received_us or self.clock.wall_us()
         self.ingest.take(Frame(at_us, self.connection, frame.encode()))
 
     def read_journal(self) -> None:
-        """As far as there is room."""
+        """Read the journal as far as the memory limit allows."""
         while self.ingest.step(STEP_RECORDS):
             pass
 
     async def settled(self) -> None:
-        """Everything received is in Redis."""
+        """Wait until Redis has everything received."""
 
         def fact() -> bool:
             self.read_journal()
             self.publisher.pump()
             return not self.pending and self.ingest.is_live
 
-        await eventually_async(fact, "everything is in Redis")
+        await eventually_async(fact, "all received messages are in Redis")
 
 
 @asynccontextmanager

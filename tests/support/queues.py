@@ -21,7 +21,7 @@ def sequenced(
     peers: Peers | None = None,
     replay_until: int = 0,
 ) -> Sequenced:
-    """A queue in which these trades wait."""
+    """A queue with these trades pending."""
     resume = Resume(0, replay_until, confirmed)
     queue = Sequenced(stream, peers or Peers(), resume, HOLD_US)
     for number in numbers:
@@ -45,15 +45,15 @@ def status(instance: str, beat: int = 1, **facts: object) -> PeerStatus:
 
 
 def poll(peers: Peers, *others: PeerStatus, stream: Stream = TRADES, **marks: int) -> Peers:
-    """The peers of bridge `m`, which receives the stream; `others` are their statuses."""
+    """Poll: bridge `m` receives the stream, and `others` are the statuses of its peers."""
     me = status("m", received={stream.name: NOW_US})
     peers.update(me, [me, *others], marks, redis_us=NOW_US, now_us=NOW_US)
     return peers
 
 
 def without_the_first_shard() -> Peers:
-    """Peers in four shards, of which the first one, with all statuses, is unavailable for so long
-    that bridges continue without it.
+    """Peers in four shards; the first one, with all statuses, has been unavailable for so long that
+    bridges continue without it.
     """
     peers = Peers(KeySpace("{b}:", 4))
     peers.expect()
@@ -63,19 +63,19 @@ def without_the_first_shard() -> Peers:
 
 
 def tail(last: str, *entries: tuple[str, dict[str, str]]) -> Tail:
-    """A stream's end as the outbox reads it."""
+    """The end of a stream as the outbox reads it."""
     known = (identify(_stream_of(named), named) for _, named in entries)
     return Tail(last, [one for one in known if one is not None])
 
 
 def _stream_of(named: dict[str, str]) -> Stream:
-    """One that may hold such an entry."""
+    """A stream that may hold such an entry."""
     kinds = (kind for kind, spec in STREAM_SPECS.items() if named.get("type") in spec.event_names)
     return Stream("test", next(kinds, ORDERS.type))
 
 
 def sent(queue: Content, now_us: int = NOW_US) -> list[dict[str, str]]:
-    """The entries that the queue sends now."""
+    """The entries that the queue sends at this time."""
     batch = queue.take(now_us, 100)
     return [fields(slot) for slot in batch.slots] if batch is not None else []
 
@@ -85,7 +85,7 @@ def order_ids(queue: Content, now_us: int = NOW_US) -> list[str]:
 
 
 def put_outage(queue: Content, from_us: int, to_us: int) -> None:
-    """Add an outage to the queue: nothing was received between these times."""
+    """Put an outage into the queue: nothing was received between these times."""
     queue.put_outage(
         from_us=from_us,
         to_us=to_us,

@@ -1,7 +1,7 @@
-"""A script of random faults, the same for the same seed: all that the exchange can do to a client.
+"""A script of random faults of all kinds of the simulator, equal for an equal seed.
 
-Single frames, and single streams for a short time, are hit only in numbered streams (trades,
-depth): in others a lost message cannot be detected.
+Faults of single frames, and short ones of single streams, are made only in numbered streams
+(trades, depth): in others a lost message cannot be detected.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _corrupt(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
     form = chance.choice(("garbage", "binary", "invalid_utf8", "truncated", "deep", "giant"))
     command = {"fault": "corrupt", "stream": _stream(chance, symbols), "count": 1, "for_s": 3.0}
     if form == "giant":
-        command["size"] = chance.choice((2_000_000, 5_000_000))  # the second is too much
+        command["size"] = chance.choice((2_000_000, 5_000_000))  # the second exceeds the limit
     return [{**command, "form": form}]
 
 
@@ -110,7 +110,7 @@ def _half_open(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
 
 
 def _stuck(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
-    """Pings are answered, and no public message comes, for so long that ticks are missing."""
+    """Pings get a pong and no public message arrives, for so long that ticks are missing."""
     stall: Command = {"fault": "stall", "stream": "[!a]*", "connection": "open", "then": "lost"}
     return [{**stall, "for_s": chance.uniform(4.5, 8.0)}]
 
@@ -137,7 +137,7 @@ def _error(chance: random.Random, symbols: Sequence[str]) -> list[Command]:
     return [{"fault": "error", "code": chance.choice((4001, 4005, 4007))}]
 
 
-# Subscriptions that die without notice ------------------------------------------------------------
+# Subscriptions that end without notice ------------------------------------------------------------
 
 
 def _forgotten(chance: random.Random, symbols: Sequence[str]) -> list[Command]:

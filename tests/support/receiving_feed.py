@@ -1,4 +1,4 @@
-"""A whole feed over a real WebSocket and a REST server of the test, into a recording sink."""
+"""A whole feed with a WebSocket server and a REST server of the test, into a recording sink."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ class Subject:
     rest: Server
 
     def asks_for(self, stream: str) -> bool:
-        """Whether a REST request for the stream is in progress, or waits for a retry."""
+        """Whether a REST request for the stream is running or waits for a retry."""
         return any(task.get_name() == f"fetch-{stream}" for task in asyncio.all_tasks())
 
     def requests(self, path: str) -> list[str]:
@@ -65,5 +65,5 @@ async def receiving_feed(
 
 
 def refuses(request: str) -> bytes:
-    """A firewall before the exchange's REST."""
+    """The reply of a firewall in front of the exchange's REST."""
     return http("403 Forbidden", b"<html>firewall</html>")

@@ -49,25 +49,25 @@ class Subject:
 
     @property
     def connection(self) -> Connection:
-        """The first session's."""
+        """The first session's connection."""
         connection = self.session.connection
         assert connection is not None
         return connection
 
     @property
     def granted(self) -> list[str]:
-        """Streams whose requests were answered, each time."""
+        """The streams whose subscription was granted, once per connection."""
         self._poll()
         return self._granted
 
     @property
     def rejected(self) -> list[tuple[str, int]]:
-        """Streams that the exchange refused, and with which code."""
+        """The streams that the exchange refused, with the error code."""
         self._poll()
         return self._rejected
 
     def numbers(self, stream: str) -> list[int]:
-        """The ids of a stream's trades, in the order of receiving."""
+        """The IDs of a stream's trades, in the order of receipt."""
         return [json.loads(body)["data"]["t"] for body in self.sink.messages(stream)]
 
     def _poll(self) -> None:
@@ -88,7 +88,7 @@ async def receiving_sessions(
     clock_us: Callable[[], int] = now_us,
     **settings: object,
 ) -> AsyncIterator[Subject]:
-    """So many sessions over the same streams, running until the block ends."""
+    """`count` sessions over the same streams, running until the block ends."""
     streams = [parse_stream(name) for name in names]
     exchange = Exchange.model_validate({"ws_url": url, **QUICK, **settings})
     sink = RecordingSink()

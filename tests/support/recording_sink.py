@@ -1,4 +1,4 @@
-"""A sink that keeps the records it is given, and answers as the bridge's own would."""
+"""A sink that records what it is given, and replies like the bridge's own sink."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 
 class Outage(NamedTuple):
-    """No connection is proved to have received a stream from then until then."""
+    """An interval in which no connection provably received a stream."""
 
     from_us: int
     to_us: int
@@ -36,24 +36,25 @@ class Outage(NamedTuple):
 
 class RecordingSink:
     """`sink.want(name, …)` makes the feed send a REST request; `outcomes[name]` are the outcomes of
-    its bodies (else they settle it). Is a `Sinks`, too: all connections share it.
+    its bodies, which otherwise settle the request. All connections share it: it is a `Sinks` too.
     """
 
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.requested = asyncio.Event()
-        self.flushed = 0  # how many records were there at the last flush
+        self.flushed = 0  # the number of records at the last flush
         self.keeps_open = False  # whether no connection may be closed
         self.rubbish: list[bytes] = []
         self.outages: dict[str, list[Outage]] = {}
         self.wanted: dict[str, Wants] = {}
         self.outcomes: dict[str, Iterator[Applied]] = {}
-        self.open: dict[int, dict[str, bool]] = {}  # connection → stream → whether it is answered
+        # whether it is answered, by connection and stream
+        self.open: dict[int, dict[str, bool]] = {}
         self.closing: set[int] = set()
         self._requests: list[str] = []
         self._connections = 0
         self._messages: dict[str, list[bytes]] = {}
-        self._proved_us: dict[str, int] = {}  # until when a stream is proved to be received
+        self._proved_us: dict[str, int] = {}  # the time up to which a stream is proved, by stream
         self._causes: dict[str, GapCause] = {}
 
     def of(self, *, is_private: bool) -> "RecordingSink":
@@ -70,11 +71,11 @@ class RecordingSink:
         return self._messages.get(name, [])
 
     def receivers(self, name: str) -> int:
-        """How many connections receive a stream, proved by an answer."""
+        """The number of connections that provably receive a stream."""
         return sum(streams.get(name, False) for streams in self.open.values())
 
     def causes(self, name: str) -> list[GapCause]:
-        """Of a stream's outages that are over."""
+        """The causes of a stream's closed outages."""
         return [outage.cause for outage in self.outages.get(name, ())]
 
     def want(self, name: str, wanted: Wants) -> None:
@@ -143,7 +144,7 @@ class RecordingSink:
     def received(self, name: str) -> int:
         return len(self.messages(name))
 
-    # ---- inside --------------------------------------------------------------------------------
+    # ---- helpers -------------------------------------------------------------------------------
 
     def _frame(self, frame: Frame) -> str | Refusal | None:
         match parse(frame.body):

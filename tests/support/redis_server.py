@@ -1,7 +1,7 @@
-"""A private Redis-compatible server for tests: real, on a free loopback port, in its own folder.
+"""A private Redis-compatible server for tests, on a free port of the loopback, in its own folder.
 
-`RedisServer` can be stopped, killed, frozen and started again on the same port and data, for tests
-that break things. Fixtures: `redis_server` (one for the session), `redis_url` (emptied each test).
+`RedisServer` can be stopped, killed, frozen and started again with the same port and data.
+Fixtures: `redis_server` (one for the session), `redis_url` (emptied before each test).
 """
 
 import contextlib
@@ -27,12 +27,12 @@ from bridge.runtime.server_binary import find_server_binary
 START_S = 60.0
 
 
-PORTS = range(10_000, 32_000)  # below those that connections get by themselves
+PORTS = range(10_000, 32_000)  # below the range of ephemeral ports
 
 
 def free_port() -> int:
-    """A free TCP port of the loopback, below the range of ephemeral ports: no connection gets it
-    while the server of a test is stopped.
+    """A free TCP port of the loopback, below the range of ephemeral ports: no connection can take
+    it while a test's server is stopped.
     """
     while True:
         port = random.SystemRandom().choice(PORTS)
@@ -42,13 +42,13 @@ def free_port() -> int:
 
 
 def _server_program() -> Path:
-    """The server binary that the project itself would start, or that TESTS_SERVER names."""
+    """The server binary that the project would start, or the one that TESTS_SERVER names."""
     named = os.environ.get("TESTS_SERVER")
     return Path(named) if named else find_server_binary()
 
 
 class RedisServer:
-    """One server process, its port and its data folder."""
+    """A server process, its port and its data folder."""
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ class RedisServer:
         self._binary = binary
         self.port = free_port()
         self.password = password
-        # Each write is with the operating system at once, so that a killed server loses none: with
-        # `everysec` it waits where the disk is slow.
+        # Each write reaches the operating system at once, so that a killed server loses none;
+        # `everysec` would delay writes on a slow disk.
         kept = ("--appendonly", "yes", "--appendfsync", "no")
         self._options = (*(kept if appendonly else ("--appendonly", "no")), *options)
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,12 +81,12 @@ class RedisServer:
         return self._process.pid
 
     def client(self, **options: Any) -> redis.Redis:
-        """A plain client that never retries; close it, or use it in a `with`."""
+        """A client that never retries; close it, or use it in a `with`."""
         plain = {"retry": Retry(NoBackoff(), 0), "decode_responses": True, "protocol": 2}
         return redis.Redis.from_url(self.url, **(plain | options))
 
     def start(self) -> None:
-        """Start and wait until it answers (loading its data included)."""
+        """Start the server and wait until it replies, after it has loaded its data."""
         log = (self.folder / "server.log").open("ab")
         with log:
             self._process = subprocess.Popen(
@@ -99,20 +99,20 @@ class RedisServer:
         self._await_answer()
 
     def stop(self) -> None:
-        """SIGTERM, as an operator would, and wait for its end."""
+        """Send SIGTERM, as an operator would, and wait for the end."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL: data that was not written is lost."""
+        """Send SIGKILL: data that was not written is lost."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Stop and start on the same port and data."""
+        """Stop the server and start it with the same port and data."""
         self.stop()
         self.start()
 
     def pause(self) -> None:
-        """Freeze it: connections stay open, nothing answers."""
+        """Freeze the server: connections stay open without a reply."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -142,7 +142,7 @@ class RedisServer:
             with self.client() as client, contextlib.suppress(redis.RedisError):
                 client.ping()
                 return
-            time.sleep(0.01)  # between two polls, not instead of one
+            time.sleep(0.01)  # a pause between two attempts
         raise RuntimeError((self.folder / "server.log").read_text()[-2000:])
 
     def _end(self, how: signal.Signals) -> None:
@@ -150,7 +150,7 @@ class RedisServer:
             return
         process, self._process = self._process, None
         process.send_signal(how)
-        process.send_signal(signal.SIGCONT)  # a frozen one would never receive
+        process.send_signal(signal.SIGCONT)  # a frozen server would not handle the signal
         process.wait(timeout=START_S)
 
 
@@ -162,7 +162,7 @@ def running_redis(
     options: tuple[str, ...] = (),
     binary: Path | None = None,
 ) -> Iterator[RedisServer]:
-    """A server for one test, ended and removed after it, whatever its state."""
+    """A server for one test, ended and removed after it in any state."""
     folder = Path(tempfile.mkdtemp(prefix="redis-"))
     server = RedisServer(
         folder, password=password, appendonly=appendonly, options=options, binary=binary
@@ -177,14 +177,14 @@ def running_redis(
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """The session's server; tests that break it use `running_redis` instead."""
+    """The session's server; tests that break a server use `running_redis` instead."""
     with running_redis() as server:
         yield server
 
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """The URL of the session's server, emptied, without connections of earlier tests."""
+    """The URL of the session's server, emptied, with connections of earlier tests closed."""
     with redis_server.client() as client:
         client.client_kill_filter(_type="normal", skipme=True)
         client.flushall()

@@ -1,7 +1,7 @@
-"""Several real servers that know each other: replicas under Sentinels, and a small Cluster.
+"""Sets of real servers: replicas under Sentinels, and a small Cluster.
 
-The test server's binary can run all of them, so nothing beyond pip packages is needed. Every
-process belongs to one test and is ended after it, whatever its state.
+The test server's binary can run all of them, so no package from outside pip is needed. Every
+process belongs to one test and ends after it in any state.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ from tests.support.redis_server import RedisServer, free_port
 SERVICE = "mymaster"
 DOWN_AFTER_MS = 500
 NODE_TIMEOUT_MS = 1000
-MANUAL_FAILOVER_S = 6.0  # a replica gives up after 5 s, and then needs a new command
+MANUAL_FAILOVER_S = 6.0  # a replica's attempt ends after 5 s; then it needs a new command
 
 
 class _Sentinel(RedisServer):
-    """A Sentinel, with the configuration file in which it keeps its state."""
+    """A Sentinel, with the configuration file that holds its state."""
 
     def __init__(self, folder: Path, watched: int, quorum: int) -> None:
         super().__init__(folder)
@@ -68,13 +68,13 @@ class Watched:
         raise AssertionError("no Sentinel answers")
 
     def replicas(self) -> list[RedisServer]:
-        """The servers except the primary, whether they run or not."""
+        """All servers but the primary, running or not."""
         owner = self.owner()
         return [one for one in self.servers if one is not owner]
 
     def fail_over(self) -> None:
-        """Order a fail-over; returns when another server is the primary, and the previous one a
-        replica, which takes Sentinels eight seconds more.
+        """Order a fail-over; returns when another server is the primary and the previous one a
+        replica, which Sentinels arrange within 8 s more.
         """
         before = self.owner()
         eventually(self._asks_for_another, "a Sentinel begins the fail-over")
@@ -84,22 +84,22 @@ class Watched:
         with self.sentinels[0].client() as client, contextlib.suppress(redis.ResponseError):
             client.execute_command("SENTINEL", "FAILOVER", SERVICE)  # type: ignore[no-untyped-call]
             return True
-        return False  # it does not know yet how its replicas are
+        return False  # the Sentinel has no state of its replicas yet
 
     def await_other_than(self, before: RedisServer) -> None:
-        """Wait until another server reports the role of primary, and the previous one does not."""
+        """Wait until another server reports the role of primary and the previous one does not."""
         eventually(
             lambda: (now := self.owner()) is not before and _role(now) == "master",
             "another server is the primary",
         )
-        eventually(lambda: _role(before) != "master", "the one before is none")
+        eventually(lambda: _role(before) != "master", "the previous owner is no primary")
 
     def follows(self) -> bool:
         """Whether all replicas follow the primary."""
         return all(map(_follows, self.replicas()))
 
     def is_whole(self) -> bool:
-        """Every Sentinel knows all servers and Sentinels."""
+        """Whether every Sentinel lists all servers and all other Sentinels."""
         for sentinel in self.sentinels:
             with sentinel.client() as client:
                 reply: Any = client.execute_command("SENTINEL", "MASTER", SERVICE)  # type: ignore[no-untyped-call]
@@ -124,12 +124,14 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """The URL with the first two nodes only: clients discover the rest."""
+        """The URL with only the first two nodes: clients discover the others."""
         hosts = ",".join(f"127.0.0.1:{one.port}" for one in self.servers[:2])
         return f"redis+cluster://{hosts}/0"
 
     def owner(self, slot: int | None = None) -> RedisServer:
-        """The owner of the slot (of the prefix), according to the first node that answers."""
+        """The owner of a slot (by default the prefix's), according to the first node that
+        replies.
+        """
         slot_number = self.slot if slot is None else slot
         for server in self.servers:
             with server.client() as client, contextlib.suppress(redis.RedisError):
@@ -140,7 +142,7 @@ class Cluster:
         raise AssertionError("no node answers")
 
     def replicas(self) -> list[RedisServer]:
-        """Those of the slot's owner, that run."""
+        """The running replicas of the slot's owner."""
         owner = self.owner()
         found = []
         for server in self.servers:
@@ -151,7 +153,7 @@ class Cluster:
         return found
 
     def fail_over(self) -> None:
-        """`CLUSTER FAILOVER` on a replica; returns when it owns the slot."""
+        """Send `CLUSTER FAILOVER` to a replica; returns when it owns the slot."""
         before = self.owner()
         replica = self.replicas()[0]
         asked_s = -MANUAL_FAILOVER_S
@@ -168,12 +170,12 @@ class Cluster:
         self.await_other_than(before)
 
     def await_other_than(self, before: RedisServer) -> None:
-        """Wait until another node reports that it owns the slot, and the previous one does not."""
+        """Wait until another node reports that it owns the slot and the previous one does not."""
         eventually(
             lambda: (now := self.owner()) is not before and _role(now) == "master",
             "another node owns the slot",
         )
-        eventually(lambda: _role(before) != "master", "the one before is none")
+        eventually(lambda: _role(before) != "master", "the previous owner is no primary")
 
     def other_primary(self) -> RedisServer:
         """A primary that does not own the slot."""
@@ -181,20 +183,20 @@ class Cluster:
         return next(one for one in self.servers if one is not owner and _role(one) == "master")
 
     def at(self, prefix: str) -> "Cluster":
-        """The same, for the slot of another prefix."""
+        """The same Cluster, for the slot of another prefix."""
         return Cluster(self.servers, prefix, self._start)
 
     def add_node(self) -> RedisServer:
-        """A node without slots, which all others know."""
+        """Add a node without slots; returns when all nodes list it."""
         added = self._start()
         with self.servers[0].client() as client:
             _cluster(client, "MEET", "127.0.0.1", added.port, _bus(added))
         self.servers.append(added)
-        eventually(self.is_whole, "all nodes know the one that was added")
+        eventually(self.is_whole, "all nodes list the added node")
         return added
 
     def begin_move(self, to: RedisServer | None = None) -> tuple[RedisServer, RedisServer]:
-        """The slot begins to move: from its owner to another primary."""
+        """Begin to move the slot from its owner to another primary; both servers."""
         source, target = self.owner(), to or self.other_primary()
         with source.client() as one, target.client() as other:
             _cluster(other, "SETSLOT", self.slot, "IMPORTING", _cluster(one, "MYID"))
@@ -202,7 +204,7 @@ class Cluster:
         return source, target
 
     def move_keys(self, source: RedisServer, target: RedisServer, at_once: int) -> bool:
-        """Some keys of the slot go; whether there are more."""
+        """Move up to `at_once` keys of the slot; whether there may be more."""
         with source.client() as client:
             keys = _cluster(client, "GETKEYSINSLOT", self.slot, at_once)
             if keys:
@@ -212,17 +214,18 @@ class Cluster:
             return bool(keys)
 
     def call_off(self, source: RedisServer, target: RedisServer) -> None:
-        """The slot, of which no key has moved, stays where it is."""
+        """Cancel the move of a slot before any key has moved."""
         for server in (source, target):
             with server.client() as client:
                 _cluster(client, "SETSLOT", self.slot, "STABLE")
 
     def end_move(self, source: RedisServer, target: RedisServer) -> None:
-        """The slot is the target's, as every node learns."""
+        """Assign the slot to the target; every node learns of it."""
         with source.client() as one, target.client() as other:
             owner = _cluster(other, "MYID")
             _cluster(other, "SETSLOT", self.slot, "NODE", owner)
-            with contextlib.suppress(redis.ResponseError):  # it was its last, and it is a replica
+            # the source lost its last slot and is a replica
+            with contextlib.suppress(redis.ResponseError):
                 _cluster(one, "SETSLOT", self.slot, "NODE", owner)
 
     def follows(self) -> bool:
@@ -230,7 +233,7 @@ class Cluster:
         return all(map(_follows, self.replicas()))
 
     def is_whole(self) -> bool:
-        """Every node sees all nodes and all slots, and the replicas follow."""
+        """Whether every node lists all nodes and all slots, and the replicas follow."""
         for server in self.servers:
             with server.client() as client:
                 info = _cluster(client, "INFO")
@@ -248,10 +251,11 @@ class Cluster:
 
 @contextlib.contextmanager
 def running_watched(replicas: int = 2, sentinels: int = 3) -> Iterator[Watched]:
-    """Replicas under Sentinels, all of which know each other."""
+    """Replicas under Sentinels that have found each other."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_folder())
-        quick = ("--repl-diskless-sync-delay", "0")  # a primary waits for more replicas else
+        # otherwise a primary waits for further replicas
+        quick = ("--repl-diskless-sync-delay", "0")
         primary = stack.enter_context(_running(RedisServer(_sub(folder, "0"), options=quick)))
         servers = [primary]
         for number in range(1, replicas + 1):
@@ -265,10 +269,10 @@ def running_watched(replicas: int = 2, sentinels: int = 3) -> Iterator[Watched]:
             for n in range(sentinels)
         ]
         for watcher in watchers:
-            with watcher.client() as client:  # the default of ten seconds between two polls is long
+            with watcher.client() as client:  # the default interval of polls is 10 s
                 client.execute_command("SENTINEL", "DEBUG", "info-period", 200)  # type: ignore[no-untyped-call]
         watched = Watched(servers, watchers)
-        eventually(watched.is_whole, "Sentinels and servers know each other")
+        eventually(watched.is_whole, "all Sentinels list all servers and Sentinels")
         yield watched
 
 
@@ -276,7 +280,9 @@ def running_watched(replicas: int = 2, sentinels: int = 3) -> Iterator[Watched]:
 def running_cluster(
     primaries: int = 3, replicas: int = 3, prefix: str = "{bridge}:"
 ) -> Iterator[Cluster]:
-    """Primaries share the slots evenly; replicas follow them in turn, that of the prefix first."""
+    """Primaries share the slots evenly; each replica follows one in turn, first the prefix's
+    owner.
+    """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_folder())
         numbers = itertools.count()
@@ -294,11 +300,12 @@ def running_cluster(
         for server, low, high in zip(servers, bounds, bounds[1:], strict=False):
             with server.client() as client:
                 _cluster(client, "ADDSLOTSRANGE", low, high - 1)
-        # each primary its own epoch, or two of them would argue about it first
+        # Each primary gets its own epoch, since primaries of equal epochs must resolve a conflict
+        # first.
         for epoch, server in enumerate(servers, 1):
             with server.client() as client, contextlib.suppress(redis.ResponseError):
                 _cluster(client, "SET-CONFIG-EPOCH", epoch)
-        eventually(cluster.is_whole, "the nodes know each other")
+        eventually(cluster.is_whole, "all nodes list each other")
         home = next(n for n in range(primaries) if bounds[n] <= cluster.slot < bounds[n + 1])
         for number, replica in enumerate(servers[primaries:]):
             with servers[(home + number) % primaries].client() as client:
@@ -310,7 +317,7 @@ def running_cluster(
 
 
 def lose_what_comes(owner: RedisServer, replicas: Sequence[RedisServer]) -> None:
-    """Stop replication: writes that the owner acknowledges from now on are lost in a crash."""
+    """Stop replication: a crash loses the writes that the owner acknowledges from here on."""
     for replica in replicas:
         replica.pause()
     with owner.client() as client:
@@ -326,7 +333,7 @@ def _node(folder: Path) -> RedisServer:
             *("--cluster-enabled", "yes", "--cluster-port", str(bus)),
             *("--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
             *("--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"),
-            # the other nodes continue when one node is down
+            # The other nodes continue when one is down.
             *("--cluster-require-full-coverage", "no"),
         ),
     )
@@ -364,7 +371,7 @@ def _cluster(client: redis.Redis, *arguments: str | int) -> Any:
 
 
 def _ranges(reply: Any) -> Iterator[tuple[int, int, int]]:
-    """First and last slot, and the port of the primary, in either shape the client gives."""
+    """First slot, last slot and port of the primary, from either form of the client's reply."""
     if isinstance(reply, dict):
         for (first, last), servers in reply.items():
             yield int(first), int(last), int(servers["primary"][1])

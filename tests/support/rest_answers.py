@@ -1,4 +1,4 @@
-"""A REST server with scripted replies, down to single bytes."""
+"""A REST server with scripted replies, byte by byte."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ Reply = Callable[[int], bytes]
 
 @dataclass
 class Server:
-    """Answers the n-th request with `reply(n)`, raw bytes; keeps the requests."""
+    """Replies to request n with the raw bytes `reply(n)`; records the requests."""
 
     reply: Reply
     url: str = ""

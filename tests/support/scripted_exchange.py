@@ -1,8 +1,8 @@
-"""An exchange with scripted behaviour on the wire, down to single bytes.
+"""An exchange with scripted behaviour on the connection, byte by byte.
 
 Built on plain sockets, so that it can break every rule of WebSocket. `handshakes` holds raw HTTP
-answers for the next connections, before any is let in; `answers_pings` may be switched off at any
-time. A client in `clients` can be sent frames, bytes, a Close, or be cut off.
+replies for the next connections, before any is accepted; `answers_pings` may be switched off at any
+time. A test can send frames, bytes or a Close to each of `clients`, or abort its connection.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 def frame(opcode: int, body: bytes) -> bytes:
-    """A server's frame: whole, and not masked."""
+    """A whole, unmasked frame of a server."""
     size = len(body)
     if size < 126:
         head = bytes([0x80 | opcode, size])
@@ -34,19 +34,19 @@ def frame(opcode: int, body: bytes) -> bytes:
 
 @dataclass
 class Client:
-    """One client, as the exchange sees it."""
+    """One client of the exchange."""
 
     writer: asyncio.StreamWriter
     requests: list[dict[str, object]] = field(default_factory=list)
     pings: list[float] = field(default_factory=list)  # times of pings, by the loop's clock
-    unanswered: list[bytes] = field(default_factory=list)  # pings that got no pong
+    unanswered: list[bytes] = field(default_factory=list)  # pings without a pong
     is_gone: bool = False
     answers_goodbye: bool = True
     said_goodbye: bool = False
 
     @property
     def subscribed(self) -> list[str]:
-        """The subscribed streams, in order, without those unsubscribed since."""
+        """The subscribed streams in order, without those unsubscribed since."""
         names: list[str] = []
         for request in self.requests:
             params = [str(name) for name in request["params"]]  # type: ignore[attr-defined]
@@ -71,21 +71,21 @@ class Client:
         self.writer.transport.abort()
 
     def hang_up(self) -> None:
-        """End the connection without a Close frame; over TLS with its shutdown."""
+        """Close the connection without a Close frame; over TLS with TLS shutdown."""
         self.writer.close()
 
     def turn_deaf(self) -> None:
-        """Stop reading from the socket, so that the client's end is not noticed either."""
+        """Stop reading from the socket, so that the client's Close is not read either."""
         self.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
 
 @dataclass
 class ScriptedExchange:
-    """The scripted behaviour; `greet(client, names)` runs with each subscription."""
+    """The scripted behaviour; `greet(client, names)` runs at each subscription."""
 
     port: int = 0
     scheme: str = "ws"
-    compresses: bool = False  # whether it agrees on permessage-deflate, where it is offered
+    compresses: bool = False  # whether it accepts an offer of permessage-deflate
     answers_pings: bool = True
     handshakes: list[bytes] = field(default_factory=list)
     attempts: list[float] = field(default_factory=list)
@@ -152,7 +152,7 @@ class ScriptedExchange:
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
-    """Read one frame. Returns its opcode, its body, and whether that is compressed."""
+    """Read one frame; its opcode, its body, and whether the body is compressed."""
     first, second = await reader.readexactly(2)
     size = second & 0x7F
     if size == 126:
@@ -169,7 +169,7 @@ async def _read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
 async def scripted_exchange(
     port: int = 0, tls: ssl.SSLContext | None = None, *, compresses: bool = False
 ) -> AsyncIterator[ScriptedExchange]:
-    """An exchange on a port of its own, until the block ends."""
+    """An exchange on its own port, until the block ends."""
     exchange = ScriptedExchange(scheme="wss" if tls else "ws", compresses=compresses)
     server = await asyncio.start_server(exchange.serve, "127.0.0.1", port, ssl=tls)
     exchange.port = server.sockets[0].getsockname()[1]

@@ -1,7 +1,7 @@
 """A bridge, consumers of both modes and dead letters on a set of servers, and the verdict.
 
-The exchange's ledger is the truth for the streams, and the streams are that for the consumers:
-nothing lost, no duplicates, in order, and each entry counted once.
+The exchange's ledger is the reference for the streams, and the streams are the reference for the
+consumers: no loss, no duplicates, right order, and each entry counted once.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ from tests.support.redis_sets import Cluster, Watched
 from tests.support.simulator_process import RunningSimulator, running_simulator
 
 MARKETS = ("SOL_USDC", "BTC_USDC")
-OF_FOUR_SHARDS = ("JUP_USDC", "ETH_USDC", "BONK_USDC", "SOL_USDC")  # in this order
-BAD_EVERY = 250  # trades: the one whose number is divisible is a dead letter
+OF_FOUR_SHARDS = ("JUP_USDC", "ETH_USDC", "BONK_USDC", "SOL_USDC")  # in the order of their shards
+BAD_EVERY = 250  # a trade whose number is divisible by this becomes a dead letter
 CAUGHT_UP_S = 90.0
 KEPT = {"max_entries": 2_000_000}
 
@@ -76,13 +76,13 @@ class Failing(Consumer):
 
 
 def streams_of(markets: Sequence[str]) -> tuple[str, ...]:
-    """What is received of them."""
+    """The received streams of these markets."""
     return tuple(f"{kind}.{market}" for kind in ("trade", "depth") for market in markets)
 
 
 @dataclass(frozen=True, slots=True)
 class SetRun:
-    """All of it, running."""
+    """A run in progress."""
 
     servers: Watched | Cluster
     space: KeySpace
@@ -101,11 +101,11 @@ class SetRun:
         return with_tag(self.servers.url, self.space.prefix, self.space.shards)
 
     def client(self) -> redis.Redis:
-        """Of the primary of the moment."""
+        """A client of the current primary."""
         return connect_blocking(self.url, name="judge")
 
     def length(self, streams: Sequence[str]) -> int:
-        """Number of entries in these streams; -1 while Redis does not answer."""
+        """The number of entries in these streams; -1 while Redis is unavailable."""
         try:
             with self.client() as client:
                 return sum(client.xlen(self.space.key(name)) for name in streams)  # type: ignore[misc]
@@ -113,7 +113,7 @@ class SetRun:
             return -1
 
     async def grows(self, by: int = 300, markets: Sequence[str] = ()) -> None:
-        """Wait until entries come (again); of these markets, or of all."""
+        """Wait until streams of these markets, or of all, have `by` more entries."""
         before = [-1]
         streams = streams_of(markets or self.markets)
 
@@ -123,23 +123,27 @@ class SetRun:
                 before[0] = now
             return 0 <= before[0] <= now - by
 
-        await eventually_async(lambda: asyncio.to_thread(fact), "entries come", CAUGHT_UP_S)
+        await eventually_async(
+            lambda: asyncio.to_thread(fact), "the streams have more entries", CAUGHT_UP_S
+        )
 
     async def stop(self) -> None:
-        """End all that reads and writes, in good order."""
+        """Stop the workers, then the bridges."""
         for worker in self.workers:
             assert worker.stop() == 0, worker.err[-2000:]
         for bridge in self.bridges:
             assert await bridge.stop() == 0, bridge.log()[-2000:]
 
     async def flaws(self, *, had_stopped: bool = False) -> list[str]:
-        """End the market, wait until all have caught up, and judge. `had_stopped`: for a time no
-        bridge ran, so that messages are missing, and gaps may mark them.
+        """End the exchange, wait until all have caught up, and judge. `had_stopped`: no bridge ran
+        for a time, so that gaps may mark missing messages.
         """
         self.exchange.stop()
         sent = truth.sent_by_stream(truth.read_ledger(self.ledger))
         await eventually_async(
-            lambda: asyncio.to_thread(self._is_there, sent), "all is there", CAUGHT_UP_S
+            lambda: asyncio.to_thread(self._is_there, sent),
+            "all messages are in Redis",
+            CAUGHT_UP_S,
         )
         found = self._chains() if had_stopped else self._streams(sent)
         found += await self._consumers_until_done()
@@ -184,14 +188,16 @@ class SetRun:
     async def _consumers_until_done(self) -> list[str]:
         try:
             await eventually_async(
-                lambda: asyncio.to_thread(lambda: not self._consumers()), "counted", CAUGHT_UP_S
+                lambda: asyncio.to_thread(lambda: not self._consumers()),
+                "the consumers' results are complete",
+                CAUGHT_UP_S,
             )
         except AssertionError:
             return self._consumers()
         return []
 
     def _consumers(self) -> list[str]:
-        """Differences between the consumers' results and the streams."""
+        """The differences between the consumers' results and the streams."""
         found: list[str] = []
         if not self.workers:
             return found
@@ -225,7 +231,9 @@ async def running_on(
     **sections: Mapping[str, object],
 ) -> AsyncIterator[SetRun]:
     """Bridges of the same streams and consumers on this set, and a market of `rate` messages a
-    second. `space`: where there are several shards; `sections`: of the bridges' configuration.
+    second.
+
+    `space`: for several shards; `sections`: of the bridges' configuration.
     """
     space = space or KeySpace(servers.prefix)
     ledger = folder / "ledger.jsonl"
@@ -250,7 +258,7 @@ async def running_clients(
     markets: Sequence[str],
     **sections: Mapping[str, object],
 ) -> AsyncIterator[SetRun]:
-    """Bridges and consumers of a market that runs already."""
+    """Bridges and consumers of a market that already runs."""
     (folder / "effects.py").write_text(CONSUMERS)
     timeouts = {"connect_timeout_s": 1, "command_timeout_s": 3}
     sharded = {"shards": space.shards} if space.shards > 1 else {}
@@ -308,7 +316,7 @@ def _entries(client: redis.Redis, key: str) -> list[truth.Entry]:
 
 
 def _breaks(entries: list[truth.Entry]) -> list[str]:
-    """Numbers that are missing without a gap, or duplicated."""
+    """Numbers that are missing without a gap or duplicated."""
     found, position = [], -1
     for entry_id, fields in entries:
         if fields["type"] == "depth_snapshot" or (fields["type"] == "gap" and not fields["from"]):

@@ -1,15 +1,15 @@
-"""How the code is shaped, in figures: `python -m tests.support.shape [FOLDER ...]` prints a table.
+"""Figures on the code's structure: `python -m tests.support.shape [FOLDER ...]` prints a table.
 
 Per 1,000 lines, folder by folder:
 
-    callbacks   parameters of constructors and fields of dataclasses that are functions, but for
+    callbacks   parameters of constructors and fields of dataclasses that are functions, except
                 clocks (names with `clock`)
-    stores      assignments to an attribute of another object (`self.a.b = …` is one, too); to add
-                to a counter is none
+    stores      assignments to an attribute of another object (also `self.a.b = …`), without
+                increments of a counter
     chains      reads through two objects: `self.a.b.c`
-    comments    lines with a comment, of a hundred
+    comments    lines with a comment, in percent
 
-`tests/unit/test_shape.py` holds the bridge to limits.
+`tests/unit/test_shape.py` has limits for the bridge.
 """
 
 import ast
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Shape:
-    """Of some modules together; `longest` is the largest module's lines."""
+    """The figures of some modules together; `longest`: the lines of the largest module."""
 
     lines: int = 0
     callbacks: int = 0
@@ -53,7 +53,7 @@ class Shape:
 
 
 def of_modules(paths: Iterable[Path]) -> Shape:
-    """The shape of these modules."""
+    """The figures of these modules."""
     shape = Shape()
     for path in paths:
         shape += of_source(path.read_text("utf-8"))
@@ -61,7 +61,7 @@ def of_modules(paths: Iterable[Path]) -> Shape:
 
 
 def of_source(source: str) -> Shape:
-    """The shape of one module."""
+    """The figures of one module."""
     tree = ast.parse(source)
     lines = len(source.splitlines())
     return Shape(

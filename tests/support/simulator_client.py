@@ -1,6 +1,6 @@
-"""An independent client of the exchange for tests: websockets, httpx2, its own signing.
+"""An independent client of the exchange for tests: websockets, httpx2, and its own signing.
 
-Shares nothing with the simulator but the two demo secrets of the public guide.
+Shares with the simulator only the two demo secrets of the public guide.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LIMIT_S = 40.0  # for random market events, on a machine that may be busy
 
 
 class Listener:
-    """One connection, and every frame it has received."""
+    """A connection, and every frame that it has received."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -36,7 +36,7 @@ class Listener:
         await self.socket.send(json.dumps({"method": method, "params": list(names), **members}))
 
     async def next(self) -> dict[str, Any]:
-        """The next frame."""
+        """Receive the next frame."""
         text = await asyncio.wait_for(self.socket.recv(), LIMIT_S)
         assert isinstance(text, str)
         self.raw.append(text)
@@ -44,7 +44,7 @@ class Listener:
         return frame
 
     async def until(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The next frame that fits, within the time limit."""
+        """The next frame for which `wanted` is true, within LIMIT_S."""
         async with asyncio.timeout(LIMIT_S):
             while True:
                 frame = await self.next()
@@ -52,7 +52,7 @@ class Listener:
                     return frame
 
     async def until_stream(self, stream: str) -> dict[str, Any]:
-        """The data of the next frame of a stream."""
+        """The data of the stream's next frame."""
         frame = await self.until(lambda frame: frame.get("stream") == stream)
         data: dict[str, Any] = frame["data"]
         return data

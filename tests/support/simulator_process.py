@@ -1,8 +1,7 @@
-"""Start the simulator as a real process on a free port, hand out its addresses, order its faults.
+"""Starts the simulator as a process on a free port, and orders its faults.
 
-Knows the command line and its first printed line; knows nothing of the protocol. The process is
-stopped by its own id, with SIGTERM first. `sim.stderr()` is what it logged so far, for a failing
-test's message.
+Uses the command line and the first printed line only, not the protocol. The process is stopped by
+its own ID, with SIGTERM first. `sim.stderr()` is its log so far, for the message of a failing test.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ STOP_LIMIT_S = 5.0
 
 @dataclass(frozen=True)
 class RunningSimulator:
-    """A simulator that serves: `ws_url`, `rest_url`, its process, its ledger's path if it keeps
-    one.
+    """A running simulator: its `ws_url`, its `rest_url`, its process, and its ledger's path,
+    if it has one.
     """
 
     ws_url: str
@@ -45,28 +44,28 @@ class RunningSimulator:
         return self.log_path.read_text()
 
     def fault(self, fault: str, **settings: object) -> int:
-        """Begin a fault now; returns its number. `docs/simulator.md` lists them."""
+        """Start a fault; its number. `docs/simulator.md` lists the faults."""
         body = self._ask("POST", "/simulator/faults", {"fault": fault, **settings})
         return int(body["number"])
 
     def play_faults(self, script: str) -> None:
-        """Play a script of faults, its times counted from now."""
+        """Play a script of faults; its times count from now."""
         url = f"{self.rest_url}/simulator/faults/script"
         reply = plain_http.post(url, content=script)
         assert reply.status_code == 200, reply.text
 
     def end_fault(self, number: int) -> dict[str, Any]:
-        """End a fault; returns its data: touched frames, and times."""
+        """End a fault; its data: affected frames, and times."""
         ended: dict[str, Any] = self._ask("DELETE", f"/simulator/faults/{number}")
         return ended
 
     def fault_state(self, number: int) -> dict[str, Any]:
-        """What is known of a fault."""
+        """The data of a fault: affected frames, and times."""
         known: dict[str, Any] = self._ask("GET", f"/simulator/faults/{number}")
         return known
 
     def connections(self) -> list[dict[str, Any]]:
-        """Who is connected: number, streams, frames sent and waiting; the oldest first."""
+        """The open connections, oldest first: number, streams, frames sent and waiting."""
         found: list[dict[str, Any]] = self._ask("GET", "/simulator/connections")
         return found
 
@@ -76,8 +75,10 @@ class RunningSimulator:
         return reply.json()
 
     def stop(self) -> int:
-        """Request a stop, wait for it, and return its exit code. Its port stays occupied until the
-        end: a bridge that keeps connecting must not reach the simulator of another test.
+        """Send SIGTERM and wait for the end; the exit code.
+
+        The port stays occupied until the block ends: a bridge that keeps connecting must not reach
+        the simulator of another test.
         """
         if self.process.poll() is None:
             self.process.terminate()
@@ -135,7 +136,7 @@ def running_simulator_sync(
 async def running_simulator(
     *args: str, ledger: Path | None = None, start_limit_s: float = START_LIMIT_S
 ) -> AsyncIterator[RunningSimulator]:
-    """The same for asynchronous tests; the waiting happens off the event loop."""
+    """The same for asynchronous tests; waits outside the event loop."""
     manager = running_simulator_sync(*args, ledger=ledger, start_limit_s=start_limit_s)
     sim = await asyncio.to_thread(manager.__enter__)
     try:
@@ -145,7 +146,7 @@ async def running_simulator(
 
 
 def _address(process: subprocess.Popen[str], limit_s: float, log_path: Path) -> str:
-    """Wait for the first line; fail with the log if the process ends, or prints nothing in time."""
+    """Wait for the first line; fail with the log if the process ends or prints nothing in time."""
     assert process.stdout is not None
     alarm = threading.Timer(limit_s, process.kill)
     alarm.start()

@@ -1,4 +1,4 @@
-"""Run the simulated exchange without any server: virtual time only."""
+"""Runs the simulated exchange without a server, in virtual time."""
 
 from __future__ import annotations
 

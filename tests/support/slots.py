@@ -1,4 +1,4 @@
-"""Events and slots for tests of queues, made from the exchange's own spelling."""
+"""Events and slots for tests of queues, made from the exchange's own field names."""
 
 from bridge.contract.events import Depth, DepthSnapshot, OrderUpdate, Ticker, Trade
 from bridge.contract.streams import parse_stream
@@ -30,7 +30,7 @@ def trade_event(number: int, engine_us: int = NOW_US) -> Trade:
 
 
 def trade(number: int, engine_us: int = NOW_US, *, position: int = 0) -> Slot:
-    """Received at the engine's time."""
+    """A trade, received at the engine's time."""
     entry = sequenced_entry(trade_event(number, engine_us), engine_us, 1, engine_us)
     return slot_of(entry, position, engine_us)
 
@@ -72,7 +72,7 @@ def order(
 
 
 def fill(trade_id: int, engine_us: int = NOW_US, *, source: str | None = None) -> Slot:
-    """A fill; `source` "rest": as read from history."""
+    """A fill; with `source` "rest" as read from history."""
     event = OrderUpdate.model_validate(
         {"e": "orderFill", "s": "SOL_USDC", "i": "9", "S": "Bid", "o": "LIMIT", "X": "Filled",
          "t": trade_id, "L": "98.97", "l": "1", "m": False, "n": "0.1", "N": "USDC",
@@ -99,7 +99,7 @@ def fields(slot: Slot | Entry) -> dict[str, str]:
 
 
 def places(batch: Batch | None) -> list[tuple[str, int]]:
-    """What is sent: operation and number of each."""
+    """The batch's entries: operation and number of each."""
     if batch is None:
         return []
     return [(str(slot.entry.op), slot.entry.number) for slot in batch.slots]

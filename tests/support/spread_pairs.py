@@ -1,4 +1,4 @@
-"""Prices of pairs of markets in Redis, and the spreads that follow from their order in time."""
+"""Prices of pairs of markets in Redis, and the correct spreads in order of time."""
 
 from decimal import Decimal
 from random import Random
@@ -38,7 +38,9 @@ class Pairs:
             bench.register(*(f"bookTicker.{asset}_USDC{leg}" for leg in ("", "_PERP")))
 
     def add(self, entries: int) -> None:
-        """The next prices, each in the stream of its market; truth knows one order only."""
+        """Add the next prices, each to the stream of its market, and the spread of each to
+        `truth`.
+        """
         rows: dict[str, dict[str, Fields]] = {}
         for _ in range(entries):
             self._at_us += STEP_US

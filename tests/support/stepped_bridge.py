@@ -1,7 +1,8 @@
-"""A bridge without loop, sockets and clock: each step is a call, against a Redis real or in memory.
+"""A bridge without event loop, sockets and clock: each step is a call, with a Redis real or in
+memory.
 
-Ingest, journal, core and outbox are the ones that ship; only the socket is a blocking one, so that
-a test decides which reply is lost, when a process dies, and what time it is.
+Ingest, journal, core and outbox are the real ones. Only the socket blocks, so that a test decides
+which reply is lost, when a process is killed, and what time it is.
 """
 
 import json
@@ -31,7 +32,7 @@ from bridge.redis.append import Retention, pack
 from bridge.redis.ends import decoded, tail_of
 from bridge.redis.outbox import Change, Outbox, OutboxSettings
 
-SEGMENT_BYTES = 5_000  # small, so that a reading meets several
+SEGMENT_BYTES = 5_000  # small, so that a reader needs several
 TAIL_BYTES = 25_000_000
 BUFFER_BYTES = 100_000_000
 NOW_US = 1_790_915_531_000_000
@@ -40,7 +41,7 @@ MOST_REQUESTS = 10_000
 
 
 class SteppedClock:
-    """A clock that the test sets, for both steady and wall time. Times in µs."""
+    """A clock that the test sets, for both steady and wall time, µs."""
 
     def __init__(self, now_us: int) -> None:
         self.us = now_us
@@ -75,20 +76,20 @@ class RedisSocket:
 
 
 class Wire(Protocol):
-    """A Redis, as a connection shows it."""
+    """A connection to a Redis."""
 
     def call(self, packed: bytes, replies: int) -> list[object]:
-        """Packed commands out, all their replies in."""
+        """Send packed commands; all their replies."""
         ...
 
     def close(self) -> None: ...
 
 
 class SteppedBridge:
-    """One process after another over one journal and one Redis. Times in µs.
+    """Successive processes with one journal and one Redis. Times in µs.
 
-    `folder` None: the journal is off. `keeps_private` False: private streams have a way in of their
-    own, which no journal keeps.
+    `folder` None: the journal is off. `keeps_private` False: private streams have their own ingest,
+    without a journal.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class SteppedBridge:
         self._batch_entries = batch_entries
         self._writer: SegmentWriter | None = None
         self._checkpoint: Checkpoint | None = None
-        self.has_accepted_loss = False  # Redis lost something while no journal could be written
+        self.has_accepted_loss = False  # Redis lost entries while the journal could not be written
         self.start()
 
     @property
@@ -133,7 +134,7 @@ class SteppedBridge:
         self.clock.us = us
 
     def start(self) -> None:
-        """Start a process, which continues from the last checkpoint."""
+        """Start a process that continues from the last checkpoint."""
         self.table, self.peers = QueueTable(), Peers()
         if self._has_peers:
             self.peers.expect()
@@ -205,23 +206,25 @@ class SteppedBridge:
         )
 
     def kill(self) -> None:
-        """Kill the process: journal data that was not written to the system yet is lost."""
+        """Kill the process: journal data that the operating system does not have yet is lost."""
         if self._writer is not None:
             self._writer.close()
 
     def end(self) -> None:
-        """The last process dies."""
+        """Kill the last process."""
         self.kill()
         self._wire.close()
 
     # ---- received messages ---------------------------------------------------------------------
 
     def connect(self) -> int:
-        """A connection is made and answered."""
+        """Open a connection and answer its request; its number."""
         return self.connect_to(self.names)
 
     def connect_to(self, names: Sequence[str]) -> int:
-        """The same, for some of the streams: all public or all private, where that matters."""
+        """The same for some of the streams, which must be all public or all private where
+        that matters.
+        """
         ingest = self._of(names[0])
         number = ingest.new_connection()
         ingest.take(Opened(self.now_us, number, "public-1", names))
@@ -233,7 +236,7 @@ class SteppedBridge:
         return ingest.take(Frame(self.now_us, connection, frame.encode()))
 
     def lose(self, connection: int, *, is_private: bool = False) -> None:
-        """A connection breaks."""
+        """Lose a connection."""
         ingest = self.private if is_private else self.ingest
         ingest.take(Lost(self.now_us, connection, GapCause.CONNECTION_LOST))
 
@@ -243,10 +246,11 @@ class SteppedBridge:
     def _of(self, name: str) -> Ingest:
         return self._ingests.of(is_private=is_private(name))
 
-    # ---- its own steps -------------------------------------------------------------------------
+    # ---- the bridge's own steps
+    # --------------------------------------------------------------------
 
     def flush(self) -> None:
-        """The system has the journal; a segment that is full ends."""
+        """Write the journal to the operating system; start a new segment if this one is full."""
         if self._folder is not None:
             self.log.flush()
             if self.log.is_full:
@@ -256,11 +260,11 @@ class SteppedBridge:
         self._checkpoint = self.ingest.checkpoint()
 
     def recover(self) -> None:
-        """Try whether the journal can be written again."""
+        """Try to write the journal again."""
         self.log.recover(self.ingest.state())
 
     def prune(self) -> None:
-        """The journal must make room: its oldest segment goes, unless it is the one written."""
+        """Delete the journal's oldest segment, unless it is the current one."""
         assert self._folder is not None
         oldest, *following = list_segments(self._folder)
         if following:
@@ -269,16 +273,19 @@ class SteppedBridge:
             oldest.path.unlink()
 
     def take_over(self) -> None:
-        """Memory is full: from here on the journal remembers."""
+        """Leave a full memory: from here on the ingest reads from the journal."""
         self.ingest.fall_behind()
 
     def has_unseen_loss(self, name: str) -> bool:
-        """Whether Redis has lost acknowledged entries of a stream, not noticed by the bridge."""
+        """Whether Redis has lost acknowledged entries of a stream and the bridge has not
+        noticed.
+        """
         [info] = self._wire.call(pack("XINFO", "STREAM", name), 1)
         return EntryId.parse(tail_of(info).last) < EntryId.parse(self.queue(name).confirmed)
 
     def publish(self, limit: int, *, loses_replies: bool = False) -> bool:
-        """One connection to Redis, up to its first publication of at most `limit` entries a stream.
+        """Connect to Redis and publish once, at most `limit` entries per stream.
+
         False: there was nothing to publish.
         """
         self._new_outbox(limit)
@@ -299,13 +306,13 @@ class SteppedBridge:
                 break
             request = outbox.replies(replies, self.now_us)
         else:
-            raise AssertionError("the outbox does not come to rest")
+            raise AssertionError("the outbox never becomes idle")
         self._heed_changes()
         outbox.disconnected("the test is over with it")
         return has_published
 
     def pump(self, loses_reply: Callable[[], bool] = lambda: False) -> None:
-        """Over a connection that stays: until there is nothing to send, or the reply to a
+        """Publish over a kept connection until there is nothing to send, or until the reply to a
         publication is lost, which ends the connection. Raises Refused.
         """
         outbox = self.outbox
@@ -324,7 +331,7 @@ class SteppedBridge:
                 outbox.disconnected("a reply is lost")
                 return
             request = outbox.replies(replies, self.now_us)
-        raise AssertionError("the outbox does not come to rest")
+        raise AssertionError("the outbox never becomes idle")
 
     def come_to_rest(self, limit: int = 500) -> None:
         """Read the journal and publish until there is nothing to do at this time."""
@@ -332,7 +339,7 @@ class SteppedBridge:
             has_published = self.publish(limit)
             if not self.ingest.step(limit) and not has_published:
                 return
-        raise AssertionError("something waits for ever")
+        raise AssertionError("entries stay pending for ever")
 
     def _new_outbox(self, limit: int) -> None:
         settings = OutboxSettings("", limit, 5.0)
@@ -347,21 +354,21 @@ class SteppedBridge:
     # ---- queues and streams --------------------------------------------------------------------
 
     def queue(self, name: str) -> StreamQueue:
-        """A stream's, or one of the bridge's own."""
+        """The queue of a stream of the exchange or of the bridge."""
         return next(queue for queue in self.table if queue.name == name)
 
     def entries(self, name: str) -> list[dict[str, str]]:
-        """What a stream holds of ours."""
+        """The bridge's entries in a stream."""
         return [fields for _, fields in self.read(name)]
 
     def read(self, name: str) -> list[tuple[str, dict[str, str]]]:
-        """The same with IDs."""
+        """The bridge's entries in a stream, with their IDs."""
         [reply] = self._wire.call(pack("XRANGE", name, "-", "+"), 1)
         return [entry for entry in decoded(reply) if "type" in entry[1]]
 
 
 def history(rows: Sequence[tuple[int, int]]) -> bytes:
-    """A page of trade history: (id, ms) each."""
+    """A page of trade history; `rows`: ID and time in ms of each trade."""
     return json.dumps(
         [
             {"id": number, "isBuyerMaker": False, "price": "1", "quantity": "1", "timestamp": ms}

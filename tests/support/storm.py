@@ -1,7 +1,7 @@
-"""Workers of one group killed, stopped and added at random, while entries flow into 50 streams.
+"""Workers of one group killed, stopped and added at random, while entries arrive in 50 streams.
 
-What was published is the truth that results are compared with; candles and books are worked out
-from it here anew, without the samples' code.
+The results are compared with what was published; candles and books are computed from it here,
+without the samples' code.
 """
 
 import json
@@ -32,7 +32,7 @@ DEPTHS = tuple(f"depth.M{n:02}_USDC" for n in range(25))
 LEASE_S = 1.0
 WORKERS = 8
 ACT_EVERY_S = 2.0
-STEP_US = 1_000_000  # between two entries of a stream: a candle of a minute has sixty trades
+STEP_US = 1_000_000  # between two entries of a stream: a candle of a minute has 60 trades
 CAUGHT_UP_WITHIN_S = 180.0
 
 CONSUMERS = """
@@ -100,7 +100,7 @@ class Exact(Consumer):
 
 @dataclass
 class Truth:
-    """Everything that was published."""
+    """Everything that was published, by stream."""
 
     entries: dict[str, list[tuple[str, Fields]]] = field(
         default_factory=lambda: {stream: [] for stream in (*TRADES, *DEPTHS)}
@@ -111,7 +111,7 @@ class Truth:
 
 
 def market(stream: str, seed: int) -> Iterator[tuple[str, Fields]]:
-    """The entries of one stream, without end."""
+    """An endless sequence of a stream's entries."""
     chance = random.Random(f"{seed} {stream}")
     if stream.startswith("trade."):
         number = 0
@@ -137,7 +137,7 @@ def market(stream: str, seed: int) -> Iterator[tuple[str, Fields]]:
 
 @contextmanager
 def flowing(bench: Bench, truth: Truth, rate: int, seed: int) -> Iterator[None]:
-    """`rate` entries a second, over all streams alike, until the block ends."""
+    """Add `rate` entries a second, evenly to all streams, until the block ends."""
     over = threading.Event()
     markets = {stream: market(stream, seed) for stream in truth.entries}
 
@@ -167,8 +167,8 @@ def flowing(bench: Bench, truth: Truth, rate: int, seed: int) -> Iterator[None]:
 class Suspension:
     """A worker that is suspended for longer than its lease.
 
-    With `request`, a file, the worker suspends itself within its next batch and removes the
-    file: its time begins then.
+    With `request`, a file, the worker suspends itself within its next batch and removes the file:
+    the suspension begins then.
     """
 
     worker: Worker
@@ -183,7 +183,7 @@ class Suspension:
 
 
 class Storm:
-    """The workers, and the kills, suspensions and starts."""
+    """The workers, and the random kills, suspensions and starts."""
 
     def __init__(self, bench: Bench, consumer: str, seed: int, act_every_s: float) -> None:
         self._bench = bench
@@ -198,7 +198,9 @@ class Storm:
             self._add()
 
     def rage(self, seconds: float) -> None:
-        """Do something to a worker every so often; at the end all of them run."""
+        """Act on a worker every `act_every_s` for `seconds`; then resume all and complete
+        their number.
+        """
         end = time.monotonic() + seconds
         next_at = time.monotonic()
         while (now := time.monotonic()) < end:
@@ -206,7 +208,7 @@ class Storm:
                 next_at += self._act_every_s
                 self._act()
             self._wake(now)
-            time.sleep(0.05)  # the storm's own pace, not a wait for a fact
+            time.sleep(0.05)  # polls the clock: there is no condition to wait for
         self._wake_all()
         while len(self.alive) < WORKERS:
             self._add()
@@ -245,7 +247,9 @@ class Storm:
             one.worker.signal(signal.SIGCONT)
 
     def _wake_all(self) -> None:
-        """Wait until each has been suspended for its time, while entries still flow."""
+        """Wait until each suspended worker was resumed after its time, while entries still
+        arrive.
+        """
         while self._suspended:
             self._wake(time.monotonic())
             time.sleep(0.05)
@@ -260,7 +264,9 @@ def through_a_storm(
     *,
     act_every_s: float = ACT_EVERY_S,
 ) -> Truth:
-    """Run the storm, wait until all is handled, stop all workers. Returns what was published."""
+    """Run the storm, wait until all entries are handled, and stop all workers. Returns what
+    was published.
+    """
     truth = Truth()
     bench.register(*truth.entries)
     storm = Storm(bench, consumer, seed, act_every_s)
@@ -299,7 +305,9 @@ def assert_everything_was_handled_and_counted_once(bench: Bench, truth: Truth) -
 
 
 def assert_order_and_owners(bench: Bench, truth: Truth) -> None:
-    """Batches join without overlap in the order of the stream; tokens only grow, each one's own."""
+    """Each owner's batches follow each other in the stream's order without overlap; tokens only
+    grow, and each has one owner.
+    """
     for stream in truth.entries:
         ids = truth.ids(stream)
         index = {at: i for i, at in enumerate(ids)}
@@ -380,7 +388,7 @@ def _book(entries: Sequence[tuple[str, Fields]]) -> tuple[Side, Side, str]:
     asks: Side = {}
     update_id = ""
     for _, fields in entries:
-        if fields["type"] == "gap":  # not known until the next snapshot
+        if fields["type"] == "gap":  # the book is unknown until the next snapshot
             bids, asks, update_id = {}, {}, ""
             continue
         if fields["type"] == "depth_snapshot":

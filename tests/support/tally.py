@@ -19,7 +19,7 @@ import redis
 from tests.support import truth
 from tests.support.naive_loop import PREFIX
 
-MARKET = "SOL_USDC"  # the loop receives one market: all of them would be too much for it
+MARKET = "SOL_USDC"  # the loop receives one market; it could not keep up with all
 STREAMS = (f"trade.{MARKET}", f"depth.{MARKET}")
 NUMBER = {"trade": "t", "depth": "u"}
 OURS = {"trade": "trade_id", "depth": "last_update_id"}
@@ -27,8 +27,8 @@ OURS = {"trade": "trade_id", "depth": "last_update_id"}
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Of `made` messages, the numbers of missing, duplicated and misplaced ones. `marked`: missing
-    ones inside a gap.
+    """Of `made` messages the numbers of missing, duplicated and misplaced ones. `marked`: missing
+    messages inside a gap.
     """
 
     made: int = 0
@@ -39,7 +39,7 @@ class Tally:
 
     @property
     def lost(self) -> int:
-        """Number of missing messages outside all gaps."""
+        """The number of missing messages outside all gaps."""
         return self.missing - self.marked
 
     def __add__(self, other: "Tally") -> "Tally":
@@ -72,7 +72,7 @@ Made = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def made_since(ledger: Path, begun_us: int) -> Made:
-    """Data of the frames of each stream that the exchange made from then on."""
+    """The data of the frames that the exchange made from `begun_us` on, by stream."""
     made: dict[str, list[Mapping[str, Any]]] = {}
     for line in truth.read_ledger(ledger):
         if line["frame"]["data"].get("E", 0) >= begun_us:
@@ -81,10 +81,10 @@ def made_since(ledger: Path, begun_us: int) -> Made:
 
 
 def take(client: redis.Redis, made: Made) -> tuple[Tally, Tally]:
-    """The bridge's and the loop's tally of what the exchange made of the market's streams.
+    """The bridge's and the loop's tally of the market's streams.
 
-    Both are judged up to what the bridge received last: what the exchange sent in its last moment
-    may not have arrived. Where there was no loop, its tally means nothing.
+    Both are judged up to the last message that the bridge received: messages that the exchange sent
+    at its end may not have arrived. Without a loop, its tally has no meaning.
     """
     ours, theirs = Tally(), Tally()
     for stream in STREAMS:
@@ -104,7 +104,9 @@ def take(client: redis.Redis, made: Made) -> tuple[Tally, Tally]:
 
 
 def leave_row(fault: str, seed: int, ours: Tally, theirs: Tally | None) -> None:
-    """For the table, where CHAOS_REPORT names a folder; without `theirs` there was no loop."""
+    """Print the row for the table, and write it to the folder CHAOS_REPORT, if set. `theirs` None:
+    no loop ran.
+    """
     loop = asdict(theirs) if theirs else None
     row = {"fault": fault, "seed": seed, "ours": asdict(ours), "theirs": loop}
     print(json.dumps(row))
@@ -114,7 +116,7 @@ def leave_row(fault: str, seed: int, ours: Tally, theirs: Tally | None) -> None:
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Markdown, as docs/guarantees.md has it."""
+    """The table of docs/guarantees.md, in Markdown."""
     lines = [
         "| what is done | messages | bridge: lost | marked as missing | duplicated "
         "| loop: lost | duplicated | seed |",

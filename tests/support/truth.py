@@ -1,7 +1,7 @@
-"""The expected entry of an exchange frame in Redis, without use of the project's own models.
+"""The expected entry of an exchange frame in Redis, without the project's own models.
 
-A second spelling of the contract, on purpose: one-letter keys → names of the entry. `compare`
-takes the simulator's ledger and the entries in Redis, and describes the differences.
+This repeats the contract independently: one-letter keys and the names of entries. `compare`
+describes the differences between the simulator's ledger and the entries in Redis.
 """
 
 import json
@@ -84,20 +84,20 @@ LETTERS: Mapping[str, Mapping[str, str]] = {
 OWN_TYPES = frozenset(
     ["gap", "depth_snapshot", "orders_snapshot", "positions_snapshot", "balances_snapshot"]
 )
-# What the bridge adds to a message: not part of the truth.
+# Fields that the bridge adds to a message; they are not compared.
 _ADDED = frozenset(["received_us", "extra", "source", "occurrence"])
 
 Entry = tuple[str, Mapping[str, str]]
 
 
 def kind(stream: str) -> str:
-    """The stream's type, by its name's beginning."""
+    """The type of the stream."""
     head = stream.split(".")
     return ".".join(head[:2]) if head[0] == "account" else head[0]
 
 
 def text(value: object) -> str:
-    """A JSON value as an entry shows it."""
+    """A JSON value as an entry has it."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -108,7 +108,7 @@ def text(value: object) -> str:
 
 
 def expected_fields(stream: str, data: Mapping[str, Any]) -> dict[str, str]:
-    """The fields that a frame's data must have become; those not named here must be empty."""
+    """The fields of the entry for a frame's data; all other fields must be empty."""
     names = LETTERS[kind(stream)]
     fields = {names[letter]: text(value) for letter, value in data.items()}
     if kind(stream) == "account.positionUpdate" and "type" not in fields:
@@ -117,7 +117,7 @@ def expected_fields(stream: str, data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def fault(stream: str, data: Mapping[str, Any], entry: Mapping[str, str]) -> str:
-    """How an entry differs from the frame it should be; empty where it does not."""
+    """How an entry differs from its frame; empty if it does not."""
     expected = expected_fields(stream, data)
     for name, value in expected.items():
         if entry.get(name) != value:
@@ -131,7 +131,7 @@ def fault(stream: str, data: Mapping[str, Any], entry: Mapping[str, str]) -> str
 
 
 def messages(entries: Iterable[Entry]) -> list[Mapping[str, str]]:
-    """The exchange's own messages among the entries, without the bridge's additions."""
+    """The exchange's messages among the entries, without the bridge's own."""
     return [fields for _, fields in entries if fields["type"] not in OWN_TYPES]
 
 
@@ -149,18 +149,18 @@ def compare(stream: str, sent: Sequence[Mapping[str, Any]], entries: Iterable[En
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:
-    """The simulator's ledger: every event line, in order of putting out."""
+    """The frames of the simulator's ledger, in the order of sending."""
     return [line for line in map(json.loads, whole_lines(path)) if "frame" in line]
 
 
 def whole_lines(path: Path) -> list[str]:
-    """Of a file that is being written: the last line may not be whole yet."""
+    """The complete lines of a file that is being written."""
     whole, _, _ = path.read_text().rpartition("\n")
     return whole.splitlines()
 
 
 def sent_by_stream(ledger: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Data of the frames that really went to a client, by stream."""
+    """The data of the frames that were sent to a client, by stream."""
     streams: dict[str, list[dict[str, Any]]] = {}
     for line in ledger:
         if line["sent"]:

@@ -1,4 +1,4 @@
-"""An earlier version of the bridge before, or beside, the one that ships."""
+"""An earlier version of the bridge before, or together with, the current one."""
 
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from tests.support.redis_server import RedisServer
 EARLIER, SHIPPED = 0, 1
 MARKETS = ("SOL_USDC", "SOL_USDC_PERP")
 ALL_STREAMS = (*STREAMS, "liquidation")
-# What a version has written at the least before the other has its turn.
+# The number of messages that a version writes at least before the other one continues.
 ENOUGH = {"bookTicker.SOL_USDC": 50, "account.orderUpdate": 5, "account.balanceUpdate": 5}
 
 
 def written(server: RedisServer) -> dict[str, tuple[int, int]]:
-    """How many messages of these streams each version wrote: the earlier one, the shipped one."""
+    """The number of messages of these streams from the earlier version, and from the current
+    one.
+    """
     counts = {}
     with server.client(decode_responses=True) as client:
         for stream in (*ENOUGH, "liquidation"):
@@ -31,7 +33,7 @@ def written(server: RedisServer) -> dict[str, tuple[int, int]]:
 
 
 async def publishes(server: RedisServer, version: int, *, liquidations: int = 0) -> None:
-    """This version writes enough of each stream."""
+    """Wait until this version has written ENOUGH of each stream."""
     before = written(server)
     enough = {**ENOUGH, "liquidation": liquidations}
 
@@ -46,10 +48,10 @@ async def publishes(server: RedisServer, version: int, *, liquidations: int = 0)
 
 
 async def side_by_side(server: RedisServer, folder: Path, earlier: str) -> list[str]:
-    """Run an earlier version, by this name, and the shipped one on one Redis. Returns what is wrong
-    with what Redis holds then.
+    """Run an earlier version, named `earlier`, and the current one on one Redis; the faults in
+    Redis.
 
-    `a` publishes what has an order of bridges, `b` while `a` is frozen.
+    `a` publishes the streams that are published by rank; `b` does while `a` is frozen.
     """
     first, second = (EARLIER, SHIPPED) if earlier == "a" else (SHIPPED, EARLIER)
     programs = {earlier: earlier_bridge.PROGRAM}

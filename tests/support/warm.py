@@ -1,9 +1,9 @@
-"""Start `python -m MODULE` without waiting for its imports, which are most of a start's work.
+"""Starts `python -m MODULE` without its imports, which take most of a start's time.
 
-A server process of the tests has imported everything and forks. The new process is a child of the
-test process, and equals a normal one in all that tests check. `TESTS_START=cold` starts each one
-without forking, as in tests/chaos; so do processes that cannot be forked: on systems other than
-Linux, with files to pass on, or with another encoding.
+A server process of the tests imports everything and forks. The new process is a child of the test
+process, and equals a normal one in all that tests check. `TESTS_START=cold` starts each process
+without a fork, as in tests/chaos. Processes that cannot be forked start in the same way: on systems
+other than Linux, with files to pass on, or with another encoding.
 """
 
 import atexit
@@ -22,14 +22,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
 PR_SET_CHILD_SUBREAPER = 36
-# Of Python's own variables those that a process that is forked can still take on.
+# Python's own variables that a forked process can still apply.
 TAKEN_ON = {"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
 
 _lock = threading.Lock()
 
 
 class Process(subprocess.Popen[Any]):
-    """`subprocess.Popen`, for commands that begin with this Python, `-m` and a module."""
+    """`subprocess.Popen` for commands that begin with this Python, `-m` and a module."""
 
     def __init__(self, command: list[str], **options: Any) -> None:
         self._folder = options.get("cwd")
@@ -39,7 +39,7 @@ class Process(subprocess.Popen[Any]):
         self._is_odd = bool(options.keys() & {"preexec_fn", "pass_fds", "executable", "shell"})
         super().__init__(command, **options)
 
-    # What Popen calls once its pipes are made: the same in Python 3.11 to 3.13.
+    # Popen calls this once its pipes are made; the same in Python 3.11 to 3.13.
     def _execute_child(self, command: list[str], *others: Any) -> None:
         server = None if self._is_odd or not self._can_be_forked(command) else _server()
         if server is None:
@@ -75,7 +75,7 @@ class Process(subprocess.Popen[Any]):
 
 
 def run(command: list[str], *, timeout: float, **options: Any) -> subprocess.CompletedProcess[Any]:
-    """`subprocess.run` with `capture_output=True`."""
+    """Like `subprocess.run` with `capture_output=True`."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     with Process(command, **options) as process:
         try:
@@ -107,9 +107,9 @@ class Server:
             raise RuntimeError("tests/support/warm_server.py did not start")
 
     def fork(self, request: dict[str, Any], files: list[int]) -> int:
-        """Returns the process id of the new child of ours."""
+        """Fork a process; its process ID, as a child of this process."""
         with _lock:
-            _adopt_orphans(True)  # the process between it and us ends at once
+            _adopt_orphans(True)  # the process between it and this one ends at once
             try:
                 socket.send_fds(self._asked, [json.dumps(request).encode()], files)
                 return int(self._asked.recv(32))
@@ -117,7 +117,7 @@ class Server:
                 _adopt_orphans(False)
 
     def _end(self) -> None:
-        self._asked.close()  # which the server reads as the end
+        self._asked.close()  # the server ends at the end of its input
         self._process.wait(START_S)
 
 

@@ -1,8 +1,8 @@
-"""Forks `python -m MODULE` processes that need not import anything: run by `tests.support.warm`.
+"""Forks `python -m MODULE` processes that need no imports: run by `tests.support.warm`.
 
-A request over a socket, one JSON message and three files (stdin, stdout, stderr), is answered with
-the new process's id. Each process is the child of the requester, with an environment, folder, group
-and standard files of its own, and runs the module as `python -m` does.
+A request over a socket is one JSON message and three files (stdin, stdout, stderr); the reply is
+the new process's ID. Each process is a child of the requester, has its own environment, folder,
+group and standard files, and runs the module as `python -m` does.
 """
 
 import atexit
@@ -28,7 +28,7 @@ IMPORTED_LATE = (
     "truststore",
 )  # by httpx2, at its first use
 SEARCHED_LAST = sys.path[1:]  # installed packages, after the folder of a process
-LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")  # where none is given, Python sets the second
+LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")  # if none is set, Python sets the second
 COERCED = {name: value for name, value in os.environ.items() if name == "LC_CTYPE"}
 
 
@@ -47,7 +47,7 @@ def import_all() -> None:
 
 
 def serve(requests: socket.socket) -> dict[str, Any]:
-    """Fork a process for each request; returns in the new processes only, with the request."""
+    """Fork a process for each request; returns only in the new processes, with the request."""
     while True:
         message, files, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 3)
         if not message:
@@ -72,7 +72,7 @@ def serve(requests: socket.socket) -> dict[str, Any]:
 
 
 def become(request: dict[str, Any], files: list[int]) -> None:
-    """Take on the request's group, folder, environment and files."""
+    """Apply the request's group, folder, environment and files."""
     if request["session"]:
         os.setsid()
     elif request["group"] >= 0:
@@ -94,7 +94,7 @@ def become(request: dict[str, Any], files: list[int]) -> None:
 
 
 def _text(number: int, mode: str, before: Any) -> io.TextIOWrapper:
-    """A standard stream as the interpreter makes it at its start."""
+    """A standard stream as the interpreter creates it at its start."""
     is_written_through = bool(os.environ.get("PYTHONUNBUFFERED")) and mode == "w"
     raw: Any = io.FileIO(number, mode, closefd=False)
     binary = (
@@ -114,9 +114,10 @@ def _text(number: int, mode: str, before: Any) -> io.TextIOWrapper:
 
 
 def run(module: str) -> NoReturn:
-    """As `python -m` does, to the end. What it takes down last, objects of all that was imported,
-    is left to the operating system: freeing them copies each page that they are in, which is most
-    of what a short process costs.
+    """Run the module as `python -m` does, to its end.
+
+    The objects of all imported modules are left to the operating system: freeing them would copy
+    each of their memory pages, most of the cost of a short process.
     """
     code = 0
     try:

@@ -1,4 +1,4 @@
-"""A real HTTP server on the loopback that receives alerts, and fails as scripted."""
+"""An HTTP server on the loopback that receives alerts, and fails as scripted."""
 
 import json
 import threading
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class Received(NamedTuple):
-    """One request: its path, headers and JSON."""
+    """A request: its path, headers and JSON."""
 
     path: str
     headers: dict[str, str]
@@ -18,8 +18,9 @@ class Received(NamedTuple):
 
 
 class WebhookServer:
-    """`then` lists what to do with the next requests: a status, `hang`, `drip`, `endless`, or
-    `drop`; 200 by default."""
+    """`then`: the behaviour at the next requests: a status, `hang`, `drip`, `endless`, or `drop`;
+    200 by default.
+    """
 
     def __init__(self) -> None:
         self.received: list[Received] = []
@@ -39,7 +40,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore errors: clients that give up are part of the tests."""
+        """Ignore errors: tests include clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -53,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif how == "hang":
             webhook.over.wait()
         elif how == "drip":
-            while not webhook.over.wait(0.05):  # a byte now and then, never an answer
+            while not webhook.over.wait(0.05):  # a byte every 50 ms, never a complete reply
                 self.wfile.write(b"H")
                 self.wfile.flush()
         elif how == "endless":
@@ -73,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def running_webhook() -> Iterator[tuple[WebhookServer, str]]:
-    """The server, and its base URL."""
+    """Start the server; the server and its base URL."""
     webhook = WebhookServer()
     server = _Server(webhook)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))

@@ -1,6 +1,6 @@
-"""The wheel, built here and installed into an environment of its own, once for all tests of a run.
+"""The wheel, built once per run of tests and installed into its own environment.
 
-The packages that it needs are those of this environment; nothing is fetched.
+The packages that it needs are those of this environment; nothing is downloaded.
 """
 
 import fcntl
@@ -19,9 +19,9 @@ LIMIT_S = 150
 
 
 def python_with_the_wheel(factory: pytest.TempPathFactory) -> Path:
-    """The Python of that environment; its scripts lie beside it."""
+    """The Python of that environment; its scripts are in the same folder."""
     base = factory.getbasetemp()
-    several = "PYTEST_XDIST_WORKER" in os.environ  # each with a folder of its own in one of all
+    several = "PYTEST_XDIST_WORKER" in os.environ  # each worker has a folder in a common one
     folder = (base.parent if several else base) / "wheel"
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -35,7 +35,7 @@ def python_with_the_wheel(factory: pytest.TempPathFactory) -> Path:
 def run(
     folder: Path, command: Sequence[str | Path], **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end in `folder`, with nothing of this environment but a PATH."""
+    """Run to the end in `folder`; PATH is the only variable besides `variables`."""
     return subprocess.run(
         command, cwd=folder, env={"PATH": "/usr/bin:/bin"} | variables, capture_output=True,
         text=True, timeout=LIMIT_S,
@@ -53,5 +53,5 @@ def _install(folder: Path) -> None:
     subprocess.run([*pip, "install", *offline, str(wheel)], check=True, timeout=LIMIT_S)
     scheme = {"base": str(place), "platbase": str(place)}
     packages = Path(sysconfig.get_path("purelib", "venv", scheme))
-    # Of packages on this path Python does not read .pth files: the checkout is not found.
+    # Python ignores .pth files of packages on this path, so the checkout is not found.
     (packages / "needed.pth").write_text(sysconfig.get_path("purelib"))

@@ -1,4 +1,4 @@
-"""bpx-py against the simulator, with nothing changed but the URL. Prints its answers as JSON.
+"""Run bpx-py against the simulator, with only the URL changed. Prints its results as JSON.
 
 Run by a Python that has it: REST URL, WebSocket URL, public key, secret key.
 """

@@ -1,4 +1,4 @@
-"""ccxt against the simulator, with nothing changed but the URLs. Prints what it made as JSON.
+"""Run ccxt against the simulator, with only the URLs changed. Prints its results as JSON.
 
 Run by a Python that has ccxt: REST URL, WebSocket URL, public key, secret key.
 """

@@ -1,4 +1,4 @@
-"""backpack-exchange-sdk against the simulator, with nothing changed but the URLs. Prints JSON.
+"""Run backpack-exchange-sdk against the simulator, with only the URLs changed. Prints JSON.
 
 Run by a Python that has it: REST URL, WebSocket URL, public key, secret key.
 """
