@@ -1,4 +1,4 @@
-"""The archive's workers killed and stopped at random for minutes: files are the stream, exactly."""
+"""The archive's workers killed and stopped at random for minutes: its files equal the streams."""
 
 import os
 import time

@@ -1,7 +1,7 @@
-"""Third-party clients of the exchange run against the simulator; only the URLs differ.
+"""Third-party clients of the exchange with the simulator; only the URLs differ.
 
-They are installed in an environment of their own, made on demand from requirements/clients.txt,
-since they require other packages than the bridge.
+They require other packages than the bridge. Their environment is created on demand from
+requirements/clients.txt.
 """
 
 import fcntl
@@ -36,7 +36,7 @@ PAST_ORDER = ORDER | {"expiryReason", "postOnly", "price", "quoteQuantity"}
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """The Python of the clients. Skips where they cannot be installed."""
+    """The Python of the clients' environment; skips the test if they cannot be installed."""
     place = Path(sys.prefix) / "clients"
     made_of = place / "made-of"
     digest = hashlib.sha256(LOCK.read_bytes() + sys.version.encode()).hexdigest()
@@ -63,7 +63,7 @@ def urls() -> Iterator[tuple[str, str]]:
 
 
 def results_of(python: Path, urls: tuple[str, str], script: str) -> dict[str, Any]:
-    """What a client's script made of the simulator."""
+    """The results that a client's script printed."""
     done = subprocess.run(
         [python, SCRIPTS / script, *urls, PUBLIC_KEY, SECRET_KEY],
         env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=120, check=False,
@@ -83,7 +83,7 @@ def test_ccxt_reads_markets_prices_the_account_and_streams(
         >= {
             "SOL/USDC": "spot",
             "SOL/USDC:USDC": "swap",
-            "AAPL.US.RFQ/USDC": "spot",  # of the securities
+            "AAPL.US.RFQ/USDC": "spot",  # a security
         }.items()
     )
     assert found["currencies"] == ["BTC", "ETH", "SOL", "USDC", "USDT"]

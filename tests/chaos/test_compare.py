@@ -1,4 +1,4 @@
-"""`make compare` with the peers that need no environment of their own: the bridge and a loop."""
+"""`make compare` for the bridge and a loop, which need no environment of their own."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The compose file's Cluster, its commands run by hand."""
+"""The compose file's Cluster, its commands run without Compose."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,21 +20,27 @@ def test_nodes_are_a_cluster_and_find_each_other_at_other_addresses(tmp_path: Pa
         assert len(nodes) == 6
         them.start(*nodes)
         them.run("redis-cluster")
-        eventually(lambda: all(_is_ok(them, name, nodes) for name in nodes), "it is a Cluster")
-        eventually(lambda: is_found(them), "the bridge's check finds it")
+        eventually(
+            lambda: all(_is_ok(them, name, nodes) for name in nodes), "the Cluster is complete"
+        )
+        eventually(lambda: is_found(them), "`check` finds the Cluster")
 
         them.stop()
         them.take_ports()
         them.start(*nodes)
         them.run("redis-cluster")
 
-        eventually(lambda: all(_is_ok(them, name, nodes) for name in nodes), "it is one again")
-        eventually(lambda: is_found(them), "and the bridge's check finds it again")
+        eventually(
+            lambda: all(_is_ok(them, name, nodes) for name in nodes),
+            "the Cluster is complete again",
+        )
+        eventually(lambda: is_found(them), "`check` finds the Cluster again")
 
 
 def _is_ok(them: Containers, name: str, names: Sequence[str]) -> bool:
-    """It has its peers at their current addresses: right after a start it uses the old ones,
-    until these have not answered for long enough.
+    """Whether the node has its peers at their current addresses.
+
+    After a start it uses the old addresses until they have been unavailable for long enough.
     """
     with them.client(name) as client:
         info: Any = client.execute_command("CLUSTER INFO")  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The compose file's primary, replicas and Sentinels, their commands run by hand."""
+"""The compose file's primary, replicas and Sentinels, their commands run without Compose."""
 
 import contextlib
 from pathlib import Path
@@ -16,7 +16,10 @@ def test_what_sentinels_decide_outlives_a_restart_of_all(tmp_path: Path) -> None
     with containers("sentinel", tmp_path) as them:
         servers, sentinels = them.names("redis"), them.names("sentinel")
         them.start(*servers, *sentinels)
-        eventually(lambda: all(_is_whole(them, name) for name in sentinels), "all know each other")
+        eventually(
+            lambda: all(_is_whole(them, name) for name in sentinels),
+            "all Sentinels list each other",
+        )
         with them.client("redis") as primary:
             eventually(lambda: _replicas(primary) == 2, "both replicas follow")
             primary.xadd("trade.SOL_USDC", {"a": "1"}, id="1-1")
@@ -28,10 +31,10 @@ def test_what_sentinels_decide_outlives_a_restart_of_all(tmp_path: Path) -> None
                 client.execute_command("SENTINEL SET mymaster down-after-milliseconds 500")  # type: ignore[no-untyped-call]
 
         them.kill("redis")
-        eventually(lambda: _primary(them) not in ("redis", ""), "another is the primary")
+        eventually(lambda: _primary(them) not in ("redis", ""), "another server is the primary")
         chosen = _primary(them)
         them.start("redis")
-        eventually(lambda: _follows(them, "redis"), "the one before follows it")
+        eventually(lambda: _follows(them, "redis"), "the previous primary follows it")
         with them.client(chosen) as primary:
             primary.xadd("trade.SOL_USDC", {"a": "2"}, id="2-1")
             primary.wait(2, 5000)
@@ -41,8 +44,8 @@ def test_what_sentinels_decide_outlives_a_restart_of_all(tmp_path: Path) -> None
         with them.client(chosen) as primary:
             assert primary.role()[0] in ("master", b"master")
             assert primary.xlen("trade.SOL_USDC") == 2
-        eventually(lambda: _primary(them) == chosen, "Sentinels know it still")
-        eventually(lambda: _follows(them, "redis"), "and the first one follows")
+        eventually(lambda: _primary(them) == chosen, "Sentinels name the same primary")
+        eventually(lambda: _follows(them, "redis"), "the previous primary follows again")
 
 
 def _is_whole(them: Containers, name: str) -> bool:
@@ -57,7 +60,7 @@ def _replicas(client: redis.Redis) -> int:
 
 
 def _primary(them: Containers) -> str:
-    """The name that all Sentinels agree on; empty while they do not."""
+    """The name of the primary on which all Sentinels agree; empty while they do not."""
     ports = set()
     for name in them.names("sentinel"):
         with them.client(name) as client:

@@ -1,5 +1,5 @@
-"""The demo's row "break something": each thing breaks, mends itself, and costs no trade. And what
-else takes a demo of its own.
+"""The demo's faults: each one breaks something, is recovered, and loses no trade; and other tests
+that need a demo of their own.
 """
 
 import json
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def head(client: httpx2.Client) -> Any:
-    """What every page of the demo's console shows above."""
+    """The head that all pages of the demo's console show."""
     with client.stream("GET", "/events", params={"page": "gaps"}) as answer:
         for line in answer.iter_lines():
             if line.startswith("data: "):
@@ -47,12 +47,12 @@ def test_what_is_broken_mends_itself_and_no_trade_is_lost(tmp_path: Path) -> Non
                 assert client.post(f"/api/levers/{lever.name}", headers=ours).status_code == 200
                 eventually(
                     lambda: head(client)["state"].startswith("nothing is broken"),
-                    f"{lever.name} is mended",
+                    f"the fault {lever.name} has ended",
                     60.0,
                 )
             eventually(
                 lambda: re.search(r"[1-9]\d* recovered", head(client)["state"]),
-                "what was missed is recovered",
+                "missed trades are recovered",
             )
         demo.process.send_signal(signal.SIGTERM)
         assert demo.until_ended() == 0, demo.output()
@@ -71,7 +71,7 @@ def test_redis_that_dies_ends_the_demo_and_is_named_with_its_log(tmp_path: Path)
 
 
 def test_the_chart_example_draws_what_a_demo_has_published(tmp_path: Path) -> None:
-    """As in docs/samples.md: with a running demo, and the address that it prints."""
+    """As in docs/samples.md, with a running demo and the address that it prints."""
     chart = [sys.executable, "examples/chart.py", "SOL_USDC", "--out", str(tmp_path / "chart.png")]
     with running_demo(tmp_path) as demo:
         demo.until_up()
@@ -87,18 +87,18 @@ def test_the_chart_example_draws_what_a_demo_has_published(tmp_path: Path) -> No
 def test_a_second_ctrl_c_leaves_at_once_without_orphans(tmp_path: Path) -> None:
     with running_demo(tmp_path) as demo:
         pids = demo.until_up()
-        os.killpg(pids["tail"], signal.SIGSTOP)  # a part that would not stop by itself
+        os.killpg(pids["tail"], signal.SIGSTOP)  # a part that does not react to SIGTERM
         demo.process.send_signal(signal.SIGINT)
-        eventually(lambda: "Stopping: " in demo.output(), "it stops")
+        eventually(lambda: "Stopping: " in demo.output(), "the demo stops")
         demo.process.send_signal(signal.SIGINT)
-        assert demo.process.wait(8) == 130  # less than the ten that a part has to stop
+        assert demo.process.wait(8) == 130  # a part has 10 s to stop
         demo.nothing_left(pids)
         assert "Traceback" not in demo.output()
 
 
 def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:
     with running_demo(tmp_path) as demo:
-        eventually(lambda: "simulator" in demo.pids(), "the simulator is up", START_S)
+        eventually(lambda: "simulator" in demo.pids(), "the simulator has started", START_S)
         demo.process.send_signal(signal.SIGINT)
         assert demo.until_ended() == 130, demo.output()
         demo.nothing_left(demo.pids())

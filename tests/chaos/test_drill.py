@@ -1,6 +1,5 @@
-"""Break each thing once: the metric moves, the alert fires (in a real Prometheus, where there is
-one), `/readyz`, `status`, `top` and the console name the cause, and all is clear again after the
-repair.
+"""Each fault once: the metric changes, the alert fires (with Prometheus, if installed), `/readyz`,
+`status`, `top` and the console name the cause, and all report health again after the repair.
 """
 
 import re
@@ -59,7 +58,7 @@ def end_faults(one: Drill) -> None:
 
 
 async def exchange_gone(one: Drill) -> None:
-    """All connections end, and no new one is let in."""
+    """All connections close, and new ones are refused."""
     one.exchange.fault("refuse", status=503)
     one.exchange.fault("close", how="reset")
 
@@ -81,7 +80,7 @@ async def exchange_gone(one: Drill) -> None:
 
 
 async def one_stream_stale(one: Drill) -> None:
-    """Of one stream nothing comes any more."""
+    """One stream gets no messages."""
     one.exchange.fault("drop", stream=TICKER)
 
     await one.names("stream_not_received", f"{TICKER} is not received")
@@ -117,16 +116,18 @@ async def redis_down(one: Drill) -> None:
 
 
 async def nobody_reads(one: Drill) -> None:
-    """All viewers report that Redis does not answer."""
+    """All viewers report that Redis is unavailable."""
     assert "cannot be read" in one.status()
     assert "cannot be read" in one.top()
     await eventually_async(
-        lambda: one.seen_in_console().startswith("Redis does not answer"), "the console", LIMIT_S
+        lambda: one.seen_in_console().startswith("Redis does not answer"),
+        "the console reports the outage",
+        LIMIT_S,
     )
 
 
 async def redis_frozen(one: Drill) -> None:
-    """The server stands still."""
+    """Redis is suspended."""
     one.server.pause()
 
     await one.names("redis_unwritable", "Redis did not answer in time|publishing waits")
@@ -145,7 +146,7 @@ async def redis_frozen(one: Drill) -> None:
 async def disk_full(one: Drill) -> None:
     """The journal cannot be written."""
     if sys.platform != "linux":
-        return  # prlimit is Linux's
+        return  # prlimit exists on Linux only
     limit(one.bridge, 10_000)
 
     await one.names("journal_broken", "cannot write the journal")
@@ -159,7 +160,7 @@ async def disk_full(one: Drill) -> None:
 
 
 def limit(bridge: BridgeRun, size: int) -> None:
-    """Of a file that the process may write: its writes fail as on a full disk."""
+    """Limit the size of a file that the process may write: its writes fail as on a full disk."""
     resource.prlimit(bridge.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
@@ -207,7 +208,7 @@ async def memory_full(one: Drill) -> None:
 
 
 async def consumer_dead_and_poison_entry(one: Drill) -> None:
-    """The only worker is killed; the next one meets an entry that it cannot take."""
+    """The only worker is killed; the next one gets an entry that its handler cannot process."""
     (one.folder / "outside.py").write_text(PICKY)
     worker = start_worker(one, "first")
     alive, lag = (
@@ -278,7 +279,7 @@ def start_worker(one: Drill, name: str) -> Worker:
 
 
 def poison(one: Drill) -> None:
-    """The newest trade is one that the handler cannot take; it is not read yet."""
+    """Make the newest trade, which is not read yet, one that the handler cannot process."""
     with one.server.client() as client:
         [(_, fields)] = cast(
             "list[tuple[str, dict[str, str]]]", client.xrevrange("trade.SOL_USDC", count=1)
@@ -287,7 +288,7 @@ def poison(one: Drill) -> None:
 
 
 async def second_bridge_frozen(one: Drill) -> None:
-    """The other of two bridges stands still."""
+    """The second bridge is suspended."""
     status_of_b = 'backpack_bridge_last_status_timestamp_seconds{bridge="b"}'
     async with a_bridge(one.folder, one.exchange, one.server, "b") as other:
         await eventually_async(lambda: serves(other.log()), "b serves its pages", LIMIT_S)
@@ -299,10 +300,10 @@ async def second_bridge_frozen(one: Drill) -> None:
             await one.shows(one.bridge_pages, "backpack_peers", lambda n: n == 0)
             last = one.exporter_pages.series()[status_of_b]
             await one.viewers_say("(?i)bridge b is silent", "--instance", "b")
-            assert not pages.is_alive(timeout_s=2), "a supervisor that asks it knows"
+            assert not pages.is_alive(timeout_s=2), "a supervisor can detect that b hangs"
             assert one.exporter_pages.series()[status_of_b] == last
             await one.fires("BackpackBridgeSilent")
-            assert one.bridge_pages.is_ready(), "the other one goes on"
+            assert one.bridge_pages.is_ready(), "the other bridge is still ready"
         finally:
             other.process.send_signal(signal.SIGCONT)
         await one.shows(one.bridge_pages, "backpack_peers", lambda n: n == 1)
@@ -351,24 +352,28 @@ async def test_clock_that_is_off_is_named_by_all_until_who_starts_finds_it_right
         async with a_bridge(tmp_path, one.exchange, one.server, "a") as bridge:
             await eventually_async(
                 lambda: ProcessPages(bridge.log()).address != one.bridge_pages.address,
-                "it serves",
+                "the bridge serves its pages",
                 LIMIT_S,
             )
             pages = ProcessPages(bridge.log())
-            await eventually_async(pages.is_ready, "it is ready", LIMIT_S)
+            await eventually_async(pages.is_ready, "the bridge is ready", LIMIT_S)
             assert pages.series()[unhealthy("clock_skewed")] == 0
-            await eventually_async(lambda: '"healthy": true' in one.status("--json"), "status", 60)
+            await eventually_async(
+                lambda: '"healthy": true' in one.status("--json"),
+                "status reports a healthy bridge",
+                60,
+            )
             await one.is_quiet("BackpackClockSkewed")
             assert await bridge.stop() == 0
 
 
-OF_SEVERAL_SHARDS = ("backpack_redis_shard_up",)  # one server has none
+OF_SEVERAL_SHARDS = ("backpack_redis_shard_up",)  # one server has no shards
 
 
 async def test_every_expression_of_the_dashboard_finds_series_of_real_pages(one: Drill) -> None:
-    """But those of troubles, of which there are none."""
+    """Except the series of faults, which a healthy system lacks."""
     if not one.monitor.is_here:
-        pytest.skip("prometheus is not here (Debian: prometheus)")
+        pytest.skip("prometheus is not installed (Debian: prometheus)")
     (one.folder / "outside.py").write_text(PICKY)
     with one.server.client() as client:
         client.config_set("maxmemory", "1gb")

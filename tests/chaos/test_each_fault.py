@@ -1,4 +1,4 @@
-"""Every fault of the exchange that `tests/support/each_fault.py` lists, one after the other."""
+"""Every fault of the exchange in `tests/support/each_fault.py`, in turn."""
 
 import time
 from collections.abc import AsyncIterator
@@ -58,7 +58,7 @@ async def test_a_subscription_that_dies_is_found_and_reported(one: Stage) -> Non
         each["number"] for each in one.exchange.connections() if TICKER in each["streams"]
     )
     for commands in (
-        # open, and answering, but it brings nothing any more
+        # The connection stays open and answers pings, but sends nothing else.
         [{"fault": "stall", "connection": public, "pongs": True, "for_s": 8.0}],
         [{"fault": "forget", "stream": f"*.{HIT}"}],
         [{"fault": "ignore", "stream": TICKER, "count": 1}, {"fault": "close"}],

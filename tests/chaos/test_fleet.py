@@ -1,5 +1,5 @@
 """A fleet that changes: a new member takes its share without a gap, a member keeps streams until
-they are taken over, also over its own restart, and a stopped member is reported.
+another one receives them, also over its own restart, and a stopped member is reported.
 """
 
 import time
@@ -31,14 +31,16 @@ async def test_a_new_member_takes_its_share_without_a_gap_and_one_that_goes_is_r
     server: RedisServer, tmp_path: Path
 ) -> None:
     new = shares(FOUR)["d"]
-    assert new, "the test's names give the new member nothing"
+    assert new, "with these names the new member has no stream"
     async with fleet_of(THREE, tmp_path, server) as fleet:
         begun_us = time.time_ns() // 1000
         await fleet.goes_on()
         for name in THREE:
             fleet.reload(name, FOUR)
         await eventually_async(
-            lambda: fleet.kept() == len(new), "its streams are kept until it is there", LIMIT_S
+            lambda: fleet.kept() == len(new),
+            "the other members keep the new member's streams",
+            LIMIT_S,
         )
         assert fleet.subscribed() == Counter(STREAMS)
         await fleet.start("d", FOUR)
@@ -48,7 +50,9 @@ async def test_a_new_member_takes_its_share_without_a_gap_and_one_that_goes_is_r
 
         fleet.bridges["d"].process.kill()
         fleet.bridges["d"].process.wait()
-        await eventually_async(lambda: fleet.status()[0] == 1, "it is reported", LIMIT_S)
+        await eventually_async(
+            lambda: fleet.status()[0] == 1, "status reports the stopped member", LIMIT_S
+        )
         _, status = fleet.status()
         await fleet.start("d", FOUR)
         await fleet.is_whole(FOUR)
@@ -74,9 +78,9 @@ async def test_a_member_keeps_over_its_restart_what_another_is_to_receive_until_
         await fleet.goes_on()
         assert await fleet.bridges["a"].stop() == 0
         await fleet.start("a", ("a", "b"))
-        await eventually_async(lambda: fleet.kept() == len(theirs), "they are kept", LIMIT_S)
+        await eventually_async(lambda: fleet.kept() == len(theirs), "the streams are kept", LIMIT_S)
         await eventually_async(
-            # trades are fetched afterwards
+            # missed trades are fetched afterwards
             lambda: len(in_streams(theirs)) == sum(not n.startswith("trade.") for n in theirs),
             "the gaps of the restart are written",
             LIMIT_S,
@@ -101,16 +105,22 @@ async def test_nothing_is_given_up_while_redis_is_unavailable_and_in_the_end_wha
         assert await fleet.bridges["a"].stop() == 0
         await fleet.start("a", ("a", "b"), handover_s=HANDOVER_S)
         log = fleet.bridges["a"].log
-        await eventually_async(lambda: "streams_kept" in log(), "they are kept", LIMIT_S)
+        await eventually_async(lambda: "streams_kept" in log(), "the streams are kept", LIMIT_S)
         server.kill()
-        await eventually_async(lambda: "redis_unavailable" in log(), "it is away", LIMIT_S)
+        await eventually_async(
+            lambda: "redis_unavailable" in log(), "Redis is unavailable", LIMIT_S
+        )
         await fleet.is_sent(int(4 * HANDOVER_S * RATE))
         assert "streams_not_taken_over" not in log()
         assert all(fleet.subscribed()[name] for name in theirs)
         server.start()
-        await eventually_async(lambda: "streams_not_taken_over" in log(), "given up", LIMIT_S)
         await eventually_async(
-            lambda: not any(fleet.subscribed()[name] for name in theirs), "left", LIMIT_S
+            lambda: "streams_not_taken_over" in log(), "the streams are given up", LIMIT_S
+        )
+        await eventually_async(
+            lambda: not any(fleet.subscribed()[name] for name in theirs),
+            "the streams are unsubscribed",
+            LIMIT_S,
         )
 
 
@@ -123,11 +133,13 @@ async def test_a_member_that_is_taken_out_leaves_no_gap_by_the_operations_page(
         theirs = shares(("a", "b"))["b"]
         fleet.reload("a", ("a",))
         await eventually_async(
-            lambda: all(fleet.subscribed()[name] == 2 for name in theirs), "a begins", LIMIT_S
+            lambda: all(fleet.subscribed()[name] == 2 for name in theirs),
+            "a subscribes to the streams",
+            LIMIT_S,
         )
         await fleet.goes_on()
         await eventually_async(
-            lambda: not fleet.bridges["a"].status()["open_outages"], "nothing is open", LIMIT_S
+            lambda: not fleet.bridges["a"].status()["open_outages"], "no outage is open", LIMIT_S
         )
         assert await fleet.bridges.pop("b").stop() == 0
         await fleet.is_whole(("a",))
@@ -150,14 +162,14 @@ async def test_two_bridges_that_are_one_member_stand_in_for_each_other(
         )
         await fleet.goes_on()
         await eventually_async(
-            lambda: not fleet.bridges["b2"].status()["open_outages"], "nothing is open", LIMIT_S
+            lambda: not fleet.bridges["b2"].status()["open_outages"], "no outage is open", LIMIT_S
         )
         fleet.bridges["b"].process.kill()
         fleet.bridges.pop("b").process.wait()
         await fleet.goes_on()
         await eventually_async(
             lambda: fleet.status()[1]["streams"][min(theirs)]["received_by"] == ["b2"],
-            "b counts as gone",
+            "b is no longer listed as a receiver",
             LIMIT_S,
         )
         assert fleet.status()[0] == 0

@@ -1,4 +1,6 @@
-"""Bridges that share the streams: each stream is received once; a stopped member is reported."""
+"""Bridges that share the streams: each stream is received once, and a stopped member is
+reported.
+"""
 
 from pathlib import Path
 
@@ -18,7 +20,9 @@ async def test_each_stream_is_received_by_its_member_and_those_of_one_that_stopp
         async with fleet_of(("a", "b"), tmp_path, server) as fleet:
             await fleet.goes_on()
             assert await fleet.bridges["b"].stop() == 0
-            await eventually_async(lambda: fleet.status()[0] == 1, "status says so", LIMIT_S)
+            await eventually_async(
+                lambda: fleet.status()[0] == 1, "status reports the stopped member", LIMIT_S
+            )
             _, status = fleet.status()
 
     theirs = shares(("a", "b"))["b"]

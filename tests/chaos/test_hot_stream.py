@@ -1,4 +1,4 @@
-"""The rate of one hot stream among a hundred, a few more, and very many."""
+"""The rate of one busy stream among 100, 101 and 500 streams."""
 
 import pytest
 import redis
@@ -21,6 +21,6 @@ async def test_the_rate_of_a_hot_stream_falls_off_no_cliff_with_the_number_of_st
         run = await run_hot_stream(redis_url, mode, streams, workers, ENTRIES)
         assert run.handled == ENTRIES
         took_s[streams] = run.took_s
-    # Waiting for quiet portions in turn, it took 70 times as long with 101, and 170 with 500.
+    # With waits for quiet portions in turn it took 70 times as long with 101, and 170 with 500.
     assert took_s[101] < 5 * took_s[100]
     assert took_s[500] < 10 * took_s[100]

@@ -1,4 +1,4 @@
-"""Joined streams while workers are killed, suspended and stopped all the time."""
+"""Joined streams while workers are continually killed, suspended and stopped."""
 
 import signal
 import time
@@ -31,7 +31,7 @@ def test_spreads_are_those_of_the_truth_in_a_storm_of_kills_and_stops(
         ends_at = time.monotonic() + STORM_S
         while time.monotonic() < ends_at:
             pairs.add(60)
-            time.sleep(chance.random() * 0.6)  # the storm's own pace, not a wait for a fact
+            time.sleep(chance.random() * 0.6)  # a random pause between two faults
             victim = chance.randrange(3)
             match chance.choice(("kill", "suspend", "stop", "nothing", "nothing", "nothing")):
                 case "kill":

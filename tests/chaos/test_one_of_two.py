@@ -1,4 +1,6 @@
-"""One of two bridges goes once, in each way, and comes back; `tests/long` has all in one run."""
+"""One of two bridges is killed, frozen, stopped or replaced; `tests/long` has most of it in
+one run.
+"""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +16,8 @@ from tests.support.pair import LIMIT_S, pair
 from tests.support.redis_server import RedisServer, running_redis
 from tests.support.versions import side_by_side
 
-MARKETS = ("SOL_USDC", "SOL_USDC_PERP")  # those of the pair: nothing else takes of the rate
+# only the pair's markets: no other market takes part of the rate
+MARKETS = ("SOL_USDC", "SOL_USDC_PERP")
 pytestmark = pytest.mark.timeout(240)
 
 
@@ -62,12 +65,12 @@ async def test_one_that_is_frozen_for_a_while_is_stood_in_for(
     async with pair(tmp_path, server, markets=MARKETS) as both:
         other = "b" if name == "a" else "a"
         both.freeze(name)
-        await eventually_async(lambda: both.rank(other) == (0, []), "the other is first", LIMIT_S)
+        await eventually_async(
+            lambda: both.rank(other) == (0, []), "the other bridge has rank 0", LIMIT_S
+        )
         await both.goes_on(300)
         both.thaw(name)
-        await eventually_async(
-            lambda: both.rank("b") == (1, ["a"]), "they are in order again", LIMIT_S
-        )
+        await eventually_async(lambda: both.rank("b") == (1, ["a"]), "b has rank 1 again", LIMIT_S)
         await both.goes_on(100)
         await both.finish()
 
@@ -80,7 +83,7 @@ async def test_one_that_is_stopped_hands_over_and_takes_back(
 ) -> None:
     async with pair(tmp_path, server, markets=MARKETS) as both:
         assert await both.bridges["a"].stop() == 0
-        await eventually_async(lambda: both.rank("b") == (0, []), "b is first", LIMIT_S)
+        await eventually_async(lambda: both.rank("b") == (0, []), "b has rank 0", LIMIT_S)
         await both.goes_on()
         await both.start("a")
         await both.know_each_other()
@@ -129,7 +132,7 @@ async def test_an_update_of_one_after_the_other_by_the_operations_page_leaves_no
     assert gaps(server) == []
 
 
-@pytest.mark.parametrize("earlier", ["a", "b"])  # first or second in the order of publishing
+@pytest.mark.parametrize("earlier", ["a", "b"])  # the first or the second by rank
 async def test_two_versions_side_by_side_write_nothing_twice(
     server: RedisServer, tmp_path: Path, earlier: str
 ) -> None:

@@ -1,8 +1,9 @@
-"""Ten minutes of random faults of the exchange: nothing is missing without a gap, and no gap covers
-what was received. (`tests/integration/bridge/test_outages.py` has a few seconds of it: if exchange
-or bridge cannot keep up, it cannot be judged.)
+"""Ten minutes of random faults of the exchange: a gap marks each loss, and covers no received
+message.
 
-`CHAOS_SEED` repeats a run; `OUTAGES_S` and `OUTAGES_RATE` make it longer or faster.
+`tests/integration/bridge/test_outages.py` runs a few seconds of it. If exchange or bridge cannot
+keep up, the run cannot be judged. `CHAOS_SEED` repeats a run; `OUTAGES_S` and `OUTAGES_RATE` make
+it longer or faster.
 """
 
 import os

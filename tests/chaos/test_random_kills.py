@@ -1,7 +1,7 @@
-"""Redis and the bridge killed at random while data flows: nothing lost unmarked, nothing twice,
-and every trade and book change that the journal holds is in Redis: no gap excuses it.
+"""Redis and the bridge killed at random while messages arrive: no unmarked loss, no duplicate, and
+every trade and book change of the journal is in Redis, also inside gaps.
 
-A loop that people write runs beside the bridge; the table of both is in docs/guarantees.md.
+A simple loop runs in parallel with the bridge; the table of both is in docs/guarantees.md.
 `CHAOS_SEED` repeats a run, `CHAOS_KILLS` and `CHAOS_RATE` make it longer or faster. Each run prints
 its seed.
 """
@@ -19,7 +19,7 @@ from tests.support.proxy import running_proxy
 from tests.support.redis_server import RedisServer, running_redis
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "20"))
-LIVES_S = float(os.environ.get("CHAOS_LIVES_S", "3"))  # at most so long between two blows
+LIVES_S = float(os.environ.get("CHAOS_LIVES_S", "3"))  # longest time between two faults
 AWAY_S = float(os.environ.get("CHAOS_AWAY_S", "20"))
 
 
@@ -45,9 +45,9 @@ async def test_nothing_is_lost_unmarked_or_twice(
     assert verdict(server, exchange, run.begun_us) == []
     assert not_published(server, tmp_path / JOURNAL) == []
     assert (ours.lost, ours.duplicated, ours.disordered) == (0, 0, 0)
-    if "bridge" not in what:  # it listened all the time: there is nothing to excuse
+    if "bridge" not in what:  # the bridge received all the time: no gap is allowed
         assert gaps(server) == []
-    assert theirs.lost + theirs.duplicated > 0, "the loop was not hurt: this run proves nothing"
+    assert theirs.lost + theirs.duplicated > 0, "the loop lost nothing: the faults had no effect"
 
 
 @pytest.mark.timeout(600)
@@ -92,7 +92,9 @@ async def test_a_redis_that_takes_nothing_for_a_while(
     assert not_published(server, tmp_path / JOURNAL) == []
     assert gaps(server) == []
     assert (ours.lost, ours.duplicated, ours.disordered) == (0, 0, 0)
-    assert theirs.lost + theirs.duplicated > 0 or how == "frozen", "a patient loop outlives it"
+    assert theirs.lost + theirs.duplicated > 0 or how == "frozen", (
+        "the loop lost nothing: the fault had no effect"
+    )
 
 
 @pytest.mark.timeout(600)
@@ -119,5 +121,6 @@ async def test_replies_that_are_lost_again_and_again(server: RedisServer, tmp_pa
     assert not_published(server, tmp_path / JOURNAL) == []
     assert gaps(server) == []
     assert (ours.lost, ours.duplicated, ours.disordered) == (0, 0, 0)
-    # the loop got errors for messages that are stored: it loses none by not sending them again
+    # The loop got errors for messages that are stored; it does not send them again and so loses
+    # none.
     assert theirs.made == ours.made

@@ -1,6 +1,7 @@
-"""Faults of sets of servers: primaries that are killed, frozen and come back, slots that move.
+"""Faults of sets of servers: primaries that are killed, frozen and return, and slots that move.
 
-A bridge, consumers of both modes and dead letters run meanwhile; the exchange's ledger judges.
+A bridge, consumers of both modes and dead letters run meanwhile; the verdict is from the exchange's
+ledger.
 """
 
 import asyncio
@@ -49,7 +50,7 @@ KEYS_AT_ONCE = 2
 
 
 async def _crash_with_loss(run: SetRun) -> None:
-    """The primary acknowledges entries that no replica gets, and dies; later it restarts, empty."""
+    """The primary acknowledges entries that no replica gets, and is killed; it restarts empty."""
     owner, replicas = run.servers.owner(), run.servers.replicas()
     await asyncio.to_thread(lose_what_comes, owner, replicas)
     await run.grows(200)
@@ -64,13 +65,14 @@ async def _crash_with_loss(run: SetRun) -> None:
 
 
 async def _freeze(run: SetRun) -> None:
-    """The primary hangs until another one is there, and then believes for a moment that it is one
-    still.
+    """The primary hangs until there is another one, and then reports for a moment that it is
+    the primary.
     """
     owner = run.servers.owner()
     owner.pause()
     await eventually_async(
-        lambda: asyncio.to_thread(lambda: run.servers.owner() is not owner), "there is another"
+        lambda: asyncio.to_thread(lambda: run.servers.owner() is not owner),
+        "another server is the primary",
     )
     await run.grows()
     owner.resume()
@@ -106,7 +108,7 @@ async def test_nothing_is_lost_or_duplicated_while_the_slot_moves(tmp_path: Path
             for _ in range(2):
                 source, target = await asyncio.to_thread(cluster.begin_move)
                 while await asyncio.to_thread(cluster.move_keys, source, target, KEYS_AT_ONCE):
-                    await asyncio.sleep(0.05)  # so that it takes as long as with large streams
+                    await asyncio.sleep(0.05)  # takes as long as a move of large streams
                 await asyncio.to_thread(cluster.end_move, source, target)
                 await run.grows(2000)
             await asyncio.to_thread(_inspect, run, tmp_path)
@@ -160,15 +162,22 @@ def test_an_entry_that_cannot_be_settled_while_a_slot_moves_is_no_dead_letter(
         )  # fmt: skip
         try:
             made = keys.beside(name, mode)
-            eventually(lambda: client.hget(made, "count") == "1", "the first is counted")
+            eventually(lambda: client.hget(made, "count") == "1", "the first entry is counted")
             source, target = cluster.begin_move()
             client.xadd(keys.stream(name), trade(2, START_US, "1", "1"), id=second)  # type: ignore[arg-type]
-            # in ordered mode it is handled once, and its commit is tried again
+            # In ordered mode the entry is handled once, and its commit is retried.
             often = 5 if mode == "shared" else 1
-            eventually(lambda: handled.read_text().count(second) >= often, "it was handled")
-            eventually(lambda: "redis_unavailable" in worker.err, "it cannot be settled")
+            eventually(
+                lambda: handled.read_text().count(second) >= often, "the second entry was handled"
+            )
+            eventually(
+                lambda: "redis_unavailable" in worker.err,
+                "the worker reports that Redis is unavailable",
+            )
             cluster.call_off(source, target)
-            eventually(lambda: client.hget(made, "count") == "2", "the second is counted, once")
+            eventually(
+                lambda: client.hget(made, "count") == "2", "the second entry is counted once"
+            )
             assert not client.exists(keys.dead(name, mode))
             assert "handler_failed" not in worker.err
             assert worker.stop() == 0
@@ -188,7 +197,7 @@ def _consumers(folder: Path, url: str, *arguments: str) -> subprocess.CompletedP
 
 
 def _inspect(run: SetRun, folder: Path) -> None:
-    """Every read-only command shows the existing data."""
+    """Every read-only command shows the stored data."""
     url = run.servers.url
     status = run_bridge(folder, url, "status", "--json")
     assert len(json.loads(status.stdout)["streams"]) == len(run.streams), status.stderr
@@ -218,12 +227,13 @@ async def test_publisher_follows_an_address_that_leads_to_another_server() -> No
             with first.client() as old, second.client() as new:
                 new.replicaof("127.0.0.1", first.port)
                 await eventually_async(
-                    lambda: new.info("replication")["master_link_status"] == "up", "it follows"
+                    lambda: new.info("replication")["master_link_status"] == "up",
+                    "the new server follows",
                 )
                 new.replicaof("NO", "ONE")
                 old.replicaof("127.0.0.1", second.port)
             rig.trades(100)
-            await eventually_async(lambda: "replica" in rig.trouble, "it is refused")
+            await eventually_async(lambda: "replica" in rig.trouble, "the replica refuses writes")
             proxy.lead_to(second.port)
             await rig.settled()
         assert trade_ids(second) == all_trades(200)

@@ -93,17 +93,23 @@ def _calls(server: RedisServer, command: str) -> int:
 
 @contextlib.contextmanager
 def _cut_off(servers: Watched | Cluster, replica: RedisServer) -> Iterator[None]:
-    """The replica lives, and gets nothing more of its primary."""
+    """The replica runs, but gets nothing from its primary."""
     owner = servers.owner()
     with replica.client() as one, owner.client() as other:
         one.config_set("masterauth", "wrong")
         other.execute_command("CLIENT", "KILL", "TYPE", "replica")  # type: ignore[no-untyped-call]
-        eventually(lambda: one.info("replication")["master_link_status"] == "down", "it is cut off")
+        eventually(
+            lambda: one.info("replication")["master_link_status"] == "down",
+            "the replica has lost its primary",
+        )
         try:
             yield
         finally:
             one.config_set("masterauth", "")
-            eventually(lambda: one.info("replication")["master_link_status"] == "up", "it follows")
+            eventually(
+                lambda: one.info("replication")["master_link_status"] == "up",
+                "the replica follows again",
+            )
 
 
 def test_read_has_all_that_the_primary_has_though_the_replica_lags(
@@ -112,12 +118,12 @@ def test_read_has_all_that_the_primary_has_though_the_replica_lags(
     [replica] = servers.replicas()
     key = servers.prefix + STREAM
     _add(client, key, 1, PAGE + 100)
-    eventually(lambda: _length(replica, key) == PAGE + 100, "the replica has it")
+    eventually(lambda: _length(replica, key) == PAGE + 100, "the replica has the entries")
     config = Path(replica.folder) / "config.yaml"
     config.write_text(f"redis: {{url: '{servers.url}', read_from: replica}}")
     before = _calls(replica, "xrange")
     with _cut_off(servers, replica):
-        # a replica that is cut off is none that is named, or none that lets itself be used
+        # A replica without its primary is not listed, or refuses to be read.
         _add(client, key, PAGE + 101, PAGE)
         found = list(read(STREAM, config=config))
     assert len(found) == 2 * PAGE + 100
@@ -142,14 +148,14 @@ async def test_reads_go_to_a_replica_while_it_is_fresh_and_else_to_the_primary(
         async def is_other() -> bool:
             return await reads.client() is other
 
-        assert not await is_other()  # nothing is known yet
-        await eventually_async(is_other, "it is fresh")
+        assert not await is_other()  # no replica has been checked yet
+        await eventually_async(is_other, "the replica is fresh")
         with pytest.raises(ServedElsewhere, match=r"READONLY|MOVED"):
             await other.set(key, 1)
         with _cut_off(servers, replica):
             await asyncio.to_thread(_add, client, key, 1, 10)
             assert len(await reads.read(lambda one: one.xrange(key))) == 10
-        await eventually_async(is_other, "it is fresh again")
+        await eventually_async(is_other, "the replica is fresh again")
         replica.pause()
         try:
             await asyncio.to_thread(_add, client, key, 11, 10)
@@ -157,7 +163,7 @@ async def test_reads_go_to_a_replica_while_it_is_fresh_and_else_to_the_primary(
             assert not await is_other()
         finally:
             replica.resume()
-        await eventually_async(is_other, "it is fresh once more")
+        await eventually_async(is_other, "the replica is fresh once more")
         await asyncio.to_thread(servers.fail_over)
         await eventually_async(is_other, "the old primary is read from")
         [replica] = servers.replicas()
@@ -180,14 +186,16 @@ def test_ordered_consumers_read_from_a_replica_and_continue_without_it(
     )  # fmt: skip
     try:
         _add(client, keys.stream(STREAM), 1, 20)
-        eventually(lambda: client.hget(made, "count") == "20", "all is counted", 30)
+        eventually(lambda: client.hget(made, "count") == "20", "all entries are counted", 30)
         before = _calls(replica, "xread")
         eventually(lambda: _calls(replica, "xread") > before + 5, "the replica is read", 30)
         _add(client, keys.stream(STREAM), 21, 20)
-        eventually(lambda: client.hget(made, "count") == "40", "all is counted", 30)
+        eventually(lambda: client.hget(made, "count") == "40", "all entries are counted", 30)
         replica.pause()
         _add(client, keys.stream(STREAM), 41, 20)
-        eventually(lambda: client.hget(made, "count") == "60", "it goes on", 30)
+        eventually(
+            lambda: client.hget(made, "count") == "60", "entries are counted after the outage", 30
+        )
         assert worker.stop() == 0
         assert "redis_unavailable" not in worker.err
     finally:
@@ -211,8 +219,8 @@ def test_ordered_consumers_with_timers_read_from_the_primary(
     try:
         _add(client, keys.stream(STREAM), 1, 20)
         made = keys.beside(STREAM, "ticking")
-        eventually(lambda: client.hget(made, "count") == "20", "all is counted", 30)
-        # a replica counts as fresh after two polls, a second apart
+        eventually(lambda: client.hget(made, "count") == "20", "all entries are counted", 30)
+        # A replica counts as fresh after two polls with 1 s between them.
         eventually(
             lambda: _calls(servers.owner(), "xread") > reads[0] + 30, "the primary is read", 60
         )
@@ -250,10 +258,12 @@ def test_console_and_exporter_read_groups_from_a_replica_and_continue_without_it
             return False
 
         try:
-            eventually(is_told, "it tells of the group", 30)
+            eventually(is_told, "the page shows the group", 30)
             before = _calls(replica, "evalsha")
             eventually(
-                lambda: is_told() and _calls(replica, "evalsha") > before + 3, "it is read", 30
+                lambda: is_told() and _calls(replica, "evalsha") > before + 3,
+                "the replica is read",
+                30,
             )
             replica.pause()
             client.xgroup_create(keys.stream(STREAM), "newer", "0")
@@ -265,7 +275,7 @@ def test_console_and_exporter_read_groups_from_a_replica_and_continue_without_it
 
 
 def _told(port: int, command: str) -> str:
-    """What the exporter's page of metrics has, or the console's first events of its consumers."""
+    """The exporter's page of metrics, or the first groups in the console's events."""
     if command == "exporter":
         return plain_http.get(f"http://127.0.0.1:{port}/metrics", timeout=20).text
     url = f"http://127.0.0.1:{port}/events?page=consumers"

@@ -1,6 +1,7 @@
 """Many shards of a Cluster: moving slots, an unavailable node, an added node.
 
-A bridge, consumers of both modes and dead letters run meanwhile; the exchange's ledger judges.
+A bridge, consumers of both modes and dead letters run meanwhile; the verdict is from the exchange's
+ledger.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ RATE = 500
 AWAY_S = 60.0
 KEYS_AT_ONCE = 2
 SPACE = KeySpace("{bridge}:", 4)
-UNAVAILABLE = 2  # the shard that it happens to
+UNAVAILABLE = 2  # the shard whose node becomes unavailable
 
 
 @pytest.mark.timeout(LIMIT_S)
@@ -77,7 +78,8 @@ async def test_bridges_that_start_while_the_first_shard_is_unavailable_publish_t
     ledger = tmp_path / "ledger.jsonl"
     listed = [word for name in OF_FOUR_SHARDS for word in ("--market", name)]
     others = OF_FOUR_SHARDS[1:]
-    tickers = [f"bookTicker.{market}" for market in others]  # in which bridges take turns
+    # streams that one of the bridges publishes
+    tickers = [f"bookTicker.{market}" for market in others]
     with running_cluster(primaries=4, replicas=0, prefix=SPACE.prefix_of(0)) as cluster:
         owner = cluster.owner()
         redis = {"url": cluster.url, "shards": 4, "connect_timeout_s": 1, "command_timeout_s": 3}
@@ -108,8 +110,11 @@ async def test_bridges_that_start_while_the_first_shard_is_unavailable_publish_t
             owner.resume()
             await run.grows(500)
             assert min(there) > 0
-            await eventually_async(lambda: _is_at_all(cluster, "bridge:a:trimming"), "it trims")
-            # each stream begins where the bridge that came first with it began to receive
+            await eventually_async(
+                lambda: _is_at_all(cluster, "bridge:a:trimming"),
+                "the trimming connection reaches every node",
+            )
+            # Each stream begins where the first bridge that published it began to receive.
             assert await run.flaws(had_stopped=True) == []
             assert "other_bridges_unknown" in bridges[0].log()
 

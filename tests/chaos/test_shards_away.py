@@ -1,4 +1,4 @@
-"""Many shards of a Cluster, one node unavailable: its streams wait, all others continue."""
+"""Many shards of a Cluster with one node unavailable: its streams wait, all others continue."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ def cluster() -> Iterator[Cluster]:
 async def test_a_shard_whose_node_is_unavailable_waits_in_the_journal_and_the_others_continue(
     away: int, cluster: Cluster, tmp_path: Path
 ) -> None:
-    space = KeySpace(f"{{away{away}}}:", 4)  # nothing of another test is there
+    space = KeySpace(f"{{away{away}}}:", 4)  # a prefix that no other test uses
     owner = cluster.at(space.prefix_of(away)).owner()
     others = [name for number, name in enumerate(NAMES) if number != away]
     writer = SegmentWriter(tmp_path, 10_000_000)
@@ -66,13 +66,13 @@ async def test_a_shard_whose_node_is_unavailable_waits_in_the_journal_and_the_ot
         owner.resume()
         rig.trades_of(OF_FOUR_SHARDS, 50)
         while min(map(len, await asyncio.to_thread(_trades, cluster, space))) < rig.sent:
-            await _until(NAMES, rig)  # and what is backfilled, once it is in a queue
+            await _until(NAMES, rig)  # also backfilled trades, once they are in a queue
     writer.close()
     assert _trades(cluster, space) == [all_trades(rig.sent)] * len(NAMES)
 
 
 async def _until(names: Sequence[str], rig: Rig) -> None:
-    """Wait until all trades of these streams are there."""
+    """Wait until Redis has all trades of these streams."""
 
     def are_there() -> bool:
         rig.read_journal()
@@ -80,7 +80,7 @@ async def _until(names: Sequence[str], rig: Rig) -> None:
         queues = [rig.queue(name) for name in names]
         return rig.ingest.is_live and not any(queue.slots or queue.is_suspended for queue in queues)
 
-    await eventually_async(are_there, "all is there")
+    await eventually_async(are_there, "all trades are in Redis")
 
 
 def _trades(cluster: Cluster, space: KeySpace) -> list[list[int]]:
@@ -157,7 +157,7 @@ async def test_resharding_refuses_while_a_bridge_or_a_worker_runs(
         assert (code, "'g/busy'" in output, "'still'" in output) == (1, True, False)
         await old.delete("{busy}:consumers:workers:g", "{busy}:consumers:status")
         assert await asyncio.to_thread(reshard) == (0, "")
-        assert await old.exists("{busy}:bridge:status")  # the old keys stay
+        assert await old.exists("{busy}:bridge:status")  # the old keys are kept
 
 
 async def test_resharding_refuses_joined_streams_that_would_be_apart(cluster: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""Consumers of a Cluster with several shards, one node unavailable."""
+"""Consumers of a Cluster with several shards while one node is unavailable."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -126,7 +126,11 @@ def _await_counts(
 ) -> None:
     wanted = dict.fromkeys(streams, count)
     try:
-        eventually(lambda: _counts(client, group, streams) == wanted, f"{group} has all", 40)
+        eventually(
+            lambda: _counts(client, group, streams) == wanted,
+            f"{group} has handled all entries",
+            40,
+        )
     except AssertionError as error:
         output = "\n".join(worker.err[-3000:] for worker in workers)
         raise AssertionError(f"{error} {_counts(client, group, streams)}\n{output}") from None
@@ -150,11 +154,12 @@ def test_joined_streams_of_one_pair_are_read_and_those_of_several_shards_refused
             f"{SPACE.prefix_of(n)}consumers:joined.{m}:joined" for n, m in enumerate(OF_FOUR_SHARDS)
         ]
         eventually(
-            lambda: [client.hget(key, "count") for key in keys] == ["10"] * 4, "all is there"
+            lambda: [client.hget(key, "count") for key in keys] == ["10"] * 4,
+            "all entries are counted",
         )
-        for key in keys:  # held in each shard, where nothing is committed any more
-            eventually(lambda: _left_ms(client, key) < 9600, "some of the lease is over")  # noqa: B023
-            eventually(lambda: _left_ms(client, key) > 9600, "it is renewed")  # noqa: B023
+        for key in keys:  # the leases are renewed although no entry is committed
+            eventually(lambda: _left_ms(client, key) < 9600, "the lease's remaining time falls")  # noqa: B023
+            eventually(lambda: _left_ms(client, key) > 9600, "the lease is renewed")  # noqa: B023
         assert apart.stop() == 0
     finally:
         client.hdel(SPACE.key("bridge:streams"), *perpetuals)

@@ -1,5 +1,6 @@
-"""Eight workers of a group over 50 streams in a short storm: one is killed, suspended or added each
-second. STORM_S, STORM_SEED; `tests/chaos/test_storm.py` is the long one."""
+"""Eight workers of a group over 50 streams for a short time: each second one is killed, suspended
+or added. STORM_S, STORM_SEED; `tests/chaos/test_storm.py` is the long run.
+"""
 
 import os
 import time

@@ -1,5 +1,6 @@
-"""Eight workers of a group over 50 streams, 3,000 entries a second, one of them killed, stopped
-(longer than its lease) or added every two seconds for three minutes. STORM_S, STORM_SEED."""
+"""Eight workers of a group over 50 streams and 3,000 entries a second for three minutes: every 2 s
+one is killed, suspended for longer than its lease, or added. STORM_S, STORM_SEED.
+"""
 
 import os
 import time

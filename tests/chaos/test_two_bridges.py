@@ -1,7 +1,8 @@
-"""Two bridges while either of them, and Redis, is killed, frozen, stopped and cut off at random.
+"""Two bridges, of which either one, or Redis, is killed, frozen, stopped and disconnected at
+random.
 
-One of the two always listens, so nothing may be missing: not even a gap may stand in any stream.
-`CHAOS_SEED` repeats a run, `CHAOS_SECONDS` and `CHAOS_RATE` make it longer or faster.
+One of the two always receives, so nothing may be missing and no stream may have a gap. `CHAOS_SEED`
+repeats a run, `CHAOS_SECONDS` and `CHAOS_RATE` make it longer or faster.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.timeout(900)
 SEED = int(os.environ.get("CHAOS_SEED", time.time_ns() % 1_000_000))
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "20"))
 RATE = int(os.environ.get("CHAOS_RATE", "5000"))
-# An idle bridge takes 60 MB; the queues for Redis have a bound of their own, never reached here.
+# An idle bridge takes 60 MB; the queues have their own limit, which this test never reaches.
 MEMORY_LIMIT_BYTES = 400 * 1024 * 1024
 
 
@@ -35,7 +36,7 @@ def server() -> Iterator[RedisServer]:
 
 
 class Storm:
-    """Faults at random, one at a time; after each, both bridges are there again."""
+    """Random faults, one at a time; after each, both bridges run again."""
 
     def __init__(self, both: Pair, seed: int) -> None:
         self.peak_bytes = 0
@@ -91,7 +92,7 @@ class Storm:
             try:
                 pages = Path(f"/proc/{bridge.process.pid}/statm").read_text().split()[1]
             except OSError:
-                continue  # not Linux
+                continue  # not on Linux
             self.peak_bytes = max(self.peak_bytes, int(pages) * 4096)
 
 

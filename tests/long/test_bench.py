@@ -1,4 +1,4 @@
-"""`python -m benchmarks` comes to its end with figures, on a small workload."""
+"""`python -m benchmarks` completes with figures on a small workload."""
 
 import os
 import re
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def bench(**variables: str) -> str:
-    """What a small run prints."""
+    """The output of a small run."""
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks"],
         cwd=ROOT,

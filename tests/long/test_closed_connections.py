@@ -1,4 +1,4 @@
-"""What a closed connection held goes with it, however it ended, without a garbage collection."""
+"""A closed connection's memory is freed however it ended, without a garbage collection."""
 
 import gc
 import tracemalloc
@@ -27,13 +27,13 @@ SETTINGS = {
     "max_frame_bytes": LIMIT,
     "compression": True,
 }
-# Of one connection, the test's exchange included, while no garbage is collected: what asyncio and
-# the library keep in circles. A message is four times as large, a TLS buffer twice.
+# Bytes per connection, including the test's exchange, without a garbage collection: reference
+# cycles of asyncio and the library. A message is four times as large, a TLS buffer twice.
 MOST_BYTES_KEPT = 100_000
 
 
 def bomb() -> bytes:
-    """A small compressed frame that unpacks to more than a message may have."""
+    """A small compressed frame that unpacks to more than the size limit of a message."""
     packer = zlib.compressobj(wbits=-15)
     data = packer.compress(b" " * TOO_BIG) + packer.flush(zlib.Z_SYNC_FLUSH)
     return b"\xc1" + frame(1, data.removesuffix(b"\x00\x00\xff\xff"))[1:]
@@ -71,17 +71,19 @@ def no_garbage_collection() -> Iterator[None]:
 
 async def reconnects(exchange: ScriptedExchange, subject: Subject, count: int) -> None:
     until = subject.session.attempts + count
-    await eventually_async(lambda: subject.session.attempts >= until, "it has reconnected", 120)
+    await eventually_async(
+        lambda: subject.session.attempts >= until, "the session has reconnected", 120
+    )
     exchange.clients.clear()
     exchange.attempts.clear()
     subject.sink.records.clear()
 
 
 async def bytes_kept(exchange: ScriptedExchange) -> float:
-    """Of each of many connections that end in the same way."""
+    """The bytes that each of RECONNECTS connections leaves, which all end in the same way."""
     with capture_logs() as logged:
         async with receiving_sessions(exchange.url, [LIQUIDATIONS], **SETTINGS) as subject:
-            await reconnects(exchange, subject, 10)  # what is made once
+            await reconnects(exchange, subject, 10)  # fill what is created once
             objects = len(gc.get_objects())
             with no_garbage_collection():
                 tracemalloc.start()
@@ -89,7 +91,7 @@ async def bytes_kept(exchange: ScriptedExchange) -> float:
                 logged.clear()
                 kept, _ = tracemalloc.get_traced_memory()
                 tracemalloc.stop()
-            # what is left is garbage: nothing of ours refers to it
+            # Only garbage is left: no object of the bridge refers to it.
             assert len(gc.get_objects()) - objects < RECONNECTS
     return kept / RECONNECTS
 

@@ -1,5 +1,5 @@
-"""The console's pages in a real browser: they show what is in Redis, with the keyboard alone, on a
-phone as on a wall, in dark and light, and to a screen reader (axe-core finds nothing serious).
+"""The console's pages in a browser: content, keyboard, narrow and wide windows, dark and light, and
+axe-core's report on accessibility.
 """
 
 import itertools
@@ -44,7 +44,7 @@ GAP = {
 
 
 class Shown:
-    """A console, the Redis that it shows, and a browser with its pages."""
+    """A console, its Redis, and a browser with its pages."""
 
     def __init__(self, site: Site, server: RedisServer, bus: Bus, page: Page) -> None:
         self.site = site
@@ -53,7 +53,7 @@ class Shown:
         self.page = page
 
     def open(self, name: str) -> Page:
-        """A page with something in it."""
+        """Open a page and wait until it has content."""
         self.page.open(self.site.url + name)
         self.page.until("document.getElementById('state').dataset.level !== 'none'")
         return self.page
@@ -83,7 +83,7 @@ def _fill(bus: Bus) -> None:
 
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """axe-core's source, from npm; skips where there is none."""
+    """The source of axe-core, from npm; skips the test without it."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed (Debian: apt install npm)")
     folder = tmp_path_factory.mktemp("axe")
@@ -193,7 +193,7 @@ def test_latency_shows_what_was_counted_since(shown: Shown) -> None:
         if "p50 ≤ 2.5 ms" in page.run("document.getElementById('received-figures').textContent"):
             break
         assert number < 200
-        time.sleep(0.1)  # between two statuses
+        time.sleep(0.1)  # until the next status
     label = page.run("document.getElementById('received').ariaLabel")
     assert "p50 ≤ 2.5 ms, p90 ≤ 2.5 ms, p99 ≤ 2.5 ms, of " in label
 
@@ -287,8 +287,8 @@ def test_a_dead_letter_is_retried_with_the_token_only(shown: Shown) -> None:
     page.run(f"document.getElementById('token').value = {json.dumps(TOKEN)}")
     page.run("document.querySelector('#ask-token .primary').click()")
     key = f"consumers:{{{STREAM}}}:{GROUP}:again"
-    eventually(lambda: shown.bus.client.xlen(key) == 1, "the letter is sent back")
-    page.errors.clear()  # the browser reports the 401
+    eventually(lambda: shown.bus.client.xlen(key) == 1, "the dead letter is sent back")
+    page.errors.clear()  # the browser reports the HTTP 401 as an error
 
 
 def test_the_theme_that_was_chosen_is_kept(shown: Shown) -> None:
@@ -333,7 +333,7 @@ def test_gaps_are_chosen_by_outcome_and_the_page_states_where_not_all_streams_ar
 
 
 LONG = "<img src=x onerror=alert(1)>" + "W" * 300
-FAR_US = 9 * 10**18  # no calendar has it
+FAR_US = 9 * 10**18  # beyond the dates that a browser can show
 
 
 def test_texts_and_times_of_another_program_break_no_page(shown: Shown) -> None:

@@ -17,7 +17,7 @@ PER_S = 60
 
 
 def processor_s(pid: int) -> float:
-    """What the process has used so far."""
+    """The processor time of the process so far, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -45,7 +45,8 @@ def test_sixty_updates_a_second_take_less_than_a_tenth_of_a_core(tmp_path: Path)
             begun_s, before_s = time.monotonic(), processor_s(site.process.pid)
             for number in range(1, UPDATES + 1):
                 bus.trade(STREAM, f"{1_700_000_000_000 + number}-10", price=str(number))
-                time.sleep(max(0.0, begun_s + number / PER_S - time.monotonic()))  # the pace
+                # keeps the rate of PER_S updates a second
+                time.sleep(max(0.0, begun_s + number / PER_S - time.monotonic()))
             reader.join(60)
             used_s, took_s = processor_s(site.process.pid) - before_s, time.monotonic() - begun_s
     assert len(seen) == UPDATES

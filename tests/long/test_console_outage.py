@@ -1,4 +1,4 @@
-"""The console shows at once when Redis is unavailable, and when it is available again."""
+"""The console shows an outage of Redis at once, and its end."""
 
 from pathlib import Path
 
@@ -18,4 +18,4 @@ def test_redis_unavailable_is_reported_at_once_and_its_return_too(tmp_path: Path
         server.kill()
         eventually(lambda: "does not answer" in next(heads)["text"], "Redis is unavailable")
         server.start()
-        eventually(lambda: "No bridge" in next(heads)["text"], "Redis is back")
+        eventually(lambda: "No bridge" in next(heads)["text"], "Redis is available again")

@@ -1,4 +1,4 @@
-"""The demo shows everything; whatever ends it, it names the failure and leaves no orphan."""
+"""The demo's output, and its end: it names a failure and leaves no orphan."""
 
 import os
 import re
@@ -52,7 +52,8 @@ def test_ctrl_c_stops_all_in_order_within_seconds(tmp_path: Path) -> None:
         assert not any(map(is_alive, pids.values())), "parts outlived the demo"
         assert "Stopping: consumers, bridge, simulator, Redis" in demo.output()
         assert "did not stop cleanly" not in demo.output()
-        # In order: the bridge lost neither Redis nor the exchange, and no consumer lost Redis.
+        # The order of the stop: the bridge lost neither Redis nor the exchange, no consumer lost
+        # Redis.
         bridge_log = (demo.folder / "bridge.log").read_text()
         assert '"bridge_stopped"' in bridge_log
         logs = bridge_log + "".join((demo.folder / f"{n}.log").read_text() for n in PARTS[3:6])
@@ -66,7 +67,7 @@ def test_a_killed_demo_leaves_no_orphan(tmp_path: Path) -> None:
         demo.process.kill()
         demo.process.wait()
         demo.nothing_left(pids)
-        # Stopped cleanly, not killed: the bridge wrote its last log line.
+        # The bridge was stopped, not killed: it wrote its last log line.
         assert '"bridge_stopped"' in (demo.folder / "bridge.log").read_text()
 
 

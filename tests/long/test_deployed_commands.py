@@ -1,6 +1,6 @@
-"""What systemd and Kubernetes would start, started by hand: it runs, answers its probes, stops.
+"""The commands of systemd and Kubernetes, run without them: each starts, answers its probes, stops.
 
-Paths, ports and `%` are replaced by the test's own; the rest is as in the files.
+Paths, ports and `%` specifiers are the test's own; the rest is as in the files.
 """
 
 import contextlib
@@ -33,12 +33,12 @@ PR_SET_MDWE, REFUSE_EXEC_GAIN = 65, 1  # the effect of MemoryDenyWriteExecute=ye
 
 
 def deny_write_execute() -> None:
-    """As systemd does for the child; an older kernel knows it not, and refuses nothing."""
+    """Deny writable and executable memory, as systemd does; an older kernel ignores the request."""
     ctypes.CDLL(None).prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0)
 
 
 class Program:
-    """One of them, running: what it logs, and its end."""
+    """One of the commands as a running process: its output and its end."""
 
     def __init__(self, argv: Sequence[str], given: Mapping[str, str], folder: Path) -> None:
         self._output = folder / "output.txt"
@@ -78,7 +78,7 @@ def running(argv: Sequence[str], given: Mapping[str, str], folder: Path) -> Iter
 
 @asynccontextmanager
 async def exchange(config: Path) -> AsyncIterator[RunningSimulator]:
-    """One that the configuration leads to."""
+    """An exchange, and a configuration with its addresses."""
     async with running_simulator("--rate", "100", "--market", "SOL_USDC") as simulator:
         config.write_text(
             f"exchange: {{ws_url: '{simulator.ws_url}', rest_url: '{simulator.rest_url}'}}\n"
@@ -88,7 +88,7 @@ async def exchange(config: Path) -> AsyncIterator[RunningSimulator]:
 
 
 def secrets(folder: Path, redis_url: str) -> None:
-    """Under the names that both ways of running them give."""
+    """Write the secrets under the names that systemd and Kubernetes use."""
     values = {"redis_url": redis_url, "url": redis_url}
     values |= {name.lower(): value for name, value in DEMO_KEYS.items()}
     folder.mkdir()
@@ -98,7 +98,7 @@ def secrets(folder: Path, redis_url: str) -> None:
 
 
 class OfSystemd:
-    """A service with the test's folders in the places of the machine's."""
+    """A service with the test's folders in place of the machine's."""
 
     def __init__(self, service: str, folder: Path, config: Path) -> None:
         self.service = service
@@ -146,7 +146,8 @@ async def test_each_systemd_service_runs_and_stops_in_its_time(
                 for name, part in parts.items()
             }
             await eventually_async(
-                lambda: programs["backpack-bridge"].answers(bridge.port, "/readyz"), "it is ready"
+                lambda: programs["backpack-bridge"].answers(bridge.port, "/readyz"),
+                "the bridge is ready",
             )
             for name, path in (("backpack-exporter", "/readyz"), ("backpack-console", "/")):
                 await eventually_async(
@@ -161,7 +162,8 @@ async def test_each_systemd_service_runs_and_stops_in_its_time(
             (tmp_path / "secrets" / "redis_url").write_text("redis://:an0ther@127.0.0.1:1/0\n")
             bridge.reload(programs["backpack-bridge"].process.pid)
             await eventually_async(
-                lambda: "config_reloaded" in programs["backpack-bridge"].output(), "it has reloaded"
+                lambda: "config_reloaded" in programs["backpack-bridge"].output(),
+                "the configuration is reloaded",
             )
             ended = {name: programs[name].stop(parts[name].limit_s()) for name in programs}
 
@@ -170,7 +172,7 @@ async def test_each_systemd_service_runs_and_stops_in_its_time(
     assert "redis.url" in output
     assert "an0ther" not in output
     assert ended == dict.fromkeys(parts, 0), {name: one.output() for name, one in programs.items()}
-    assert list((bridge.folder / "data" / "journal").iterdir())  # of the state's folder
+    assert list((bridge.folder / "data" / "journal").iterdir())  # the folder of the service's state
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda each: each["metadata"]["name"])
@@ -187,14 +189,14 @@ async def test_each_container_of_kubernetes_answers_its_probes_and_stops_in_its_
         return text.replace("0.0.0.0:9464", f"127.0.0.1:{port}")
 
     given = {name: here(value) for name, value in variables(container).items()}
-    if workload["kind"] == "StatefulSet":  # its name is the pod's, from the API
+    if workload["kind"] == "StatefulSet":  # the API sets the pod's name as the instance
         given["BRIDGE_INSTANCE"] = f"{workload['metadata']['name']}-0"
         given |= {
             f"{name.upper()}_FILE": str(tmp_path / "secrets" / name)
             for name in ("public_key", "secret_key")
         }
     argv = [sys.executable, "-m", *map(here, container["args"])]
-    async with exchange(tmp_path / "config.yaml"):  # where the image's link leads
+    async with exchange(tmp_path / "config.yaml"):  # the target of the image's link
         with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
             client.hset("bridge:streams", "trade.SOL_USDC", '{"type":"trade","symbol":"SOL_USDC"}')
         with running(argv, given, tmp_path) as program:

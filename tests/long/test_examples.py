@@ -11,7 +11,7 @@ import redis
 from tests.support.command import ROOT, environment
 from tests.support.consumer_entries import entry_id, gap, trade
 
-LIMIT_S = 150  # matplotlib may search its fonts first, and print that
+LIMIT_S = 150  # matplotlib may first search for fonts, and print that
 
 pytestmark = pytest.mark.timeout(LIMIT_S + 30)
 

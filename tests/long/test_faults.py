@@ -1,4 +1,4 @@
-"""A few faults of each kind that the exchange may have; `tests/chaos` has all of them."""
+"""A few faults of the exchange of each kind; `tests/chaos` runs all of them."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""Commands that read Redis, where another program has written other data to every key of the
-bridge: they show valid data, in bounds and with escapes, or report the fault in a sentence.
+"""Commands that read a Redis where another program has written to every key of the bridge: they
+show valid data, bounded and escaped, or report the fault in one sentence.
 """
 
 import json
@@ -55,7 +55,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 def run(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[], dict[str, str]]]:
-    """Runs every command; the output of each, by its command line."""
+    """A function that runs every command; the output of each, by its command line."""
     monkeypatch.chdir(tmp_path)
     Path("config.yaml").write_text(f"redis: {{url: '{redis_url}'}}\nstreams: [trade.A, depth.A]\n")
     before = signal.getsignal(signal.SIGINT)
@@ -109,7 +109,8 @@ def test_commands_on_values_of_no_contract_show_them_bounded_and_escaped(
         lines = output.splitlines()
         assert not any(line.startswith("forged") for line in lines), words
         assert not {"\x1b", "\x07"} & set(output), words
-        if "show" not in words and "--json" not in words:  # which are for programs, and whole
+        # those are for programs and not shortened
+        if "show" not in words and "--json" not in words:
             assert max(map(len, lines), default=0) < MOST_SHOWN + 200, words
 
 

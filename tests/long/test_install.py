@@ -1,6 +1,6 @@
-"""The commands of README.md and docs/guide.md that install, run as they are printed.
+"""The commands of README.md and docs/guide.md that install, run as printed.
 
-Nothing is fetched: pip's variables make it build with, and accept, the packages of this
+Nothing is downloaded: pip's variables make it build with, and accept, the packages of this
 environment.
 """
 
@@ -31,7 +31,9 @@ def blocks(page: str, language: str) -> list[str]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """A PATH that begins with an empty environment, which sees the packages of this one."""
+    """A PATH that begins with an empty environment, in which the packages of this one are
+    visible.
+    """
     place = tmp_path / "venv"
     venv.create(place, with_pip=False, symlinks=True)
     scheme = {"base": str(place), "platbase": str(place)}
@@ -41,7 +43,7 @@ def path(tmp_path: Path) -> str:
 
 
 def run(commands: str, folder: Path, path: str, **variables: str) -> str:
-    """The output of the commands, all of which must succeed."""
+    """Run the commands, which must all succeed; their output."""
     done = subprocess.run(
         ["sh", "-e", "-c", commands], cwd=folder, capture_output=True, text=True, timeout=240,
         env={"PATH": path, "HOME": os.environ["HOME"], **OFFLINE, **variables},
@@ -51,7 +53,7 @@ def run(commands: str, folder: Path, path: str, **variables: str) -> str:
 
 
 def copied(folder: Path) -> Path:
-    """The files of the repository that git knows, so that building leaves nothing in it."""
+    """A copy of the files that git tracks, so that a build changes nothing in the repository."""
     subprocess.run(["git", "checkout-index", "-a", f"--prefix={folder}/"], cwd=ROOT, check=True)
     return folder
 

@@ -1,4 +1,4 @@
-"""Connections that are replaced, or two for each stream: nothing missing, twice or marked."""
+"""Replaced connections, or two for each stream, cause no loss, no duplicate and no gap."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,9 +31,10 @@ def urls(exchange: RunningSimulator, **settings: object) -> dict[str, object]:
 
 
 async def differences(client: redis.Redis, ledger: Path, bridge: BridgeRun) -> list[str]:
-    """How Redis differs from what the exchange has sent until now, once that has arrived. States
-    that a newer one had overtaken, over another connection, are not in their stream: the bridge has
-    counted them.
+    """The differences between Redis and what the exchange has sent so far, once that has arrived.
+
+    A state that a newer one had overtaken over another connection is not in its stream: the bridge
+    has counted it.
     """
     sent = truth.sent_by_stream(truth.read_ledger(ledger))
 
@@ -44,9 +45,11 @@ async def differences(client: redis.Redis, ledger: Path, bridge: BridgeRun) -> l
         )
 
     with suppress(AssertionError):  # the comparison reports missing entries
-        await eventually_async(counts_agree, "all is in Redis", 10)
+        await eventually_async(counts_agree, "all received messages are in Redis", 10)
     now_us = time.time_ns() // 1000
-    await eventually_async(lambda: bridge.status()["updated_us"] > now_us, "a new status", 10)
+    await eventually_async(
+        lambda: bridge.status()["updated_us"] > now_us, "the bridge has written a new status", 10
+    )
     streams = bridge.status()["streams"]
     found = []
     for stream, frames in sent.items():
@@ -59,7 +62,7 @@ async def differences(client: redis.Redis, ledger: Path, bridge: BridgeRun) -> l
 def less_overtaken(
     stream: str, frames: Sequence[Mapping[str, Any]], stored: Sequence[Mapping[str, str]], late: int
 ) -> list[Mapping[str, Any]]:
-    """The frames but for those, `late` at most, in whose place the next one is stored."""
+    """The frames without those, `late` at most, where the stream has the next one instead."""
     kept: list[Mapping[str, Any]] = []
     for data in frames:
         if late and len(kept) < len(stored) and truth.fault(stream, data, stored[len(kept)]):
@@ -70,13 +73,13 @@ def less_overtaken(
 
 
 def oldest(client: redis.Redis, stream: str, count: int) -> list[truth.Entry]:
-    """So many of the exchange's messages, from the stream's beginning."""
+    """The first `count` messages of the exchange in the stream."""
     stored = [entry for entry in entries(client, stream) if entry[1]["type"] not in truth.OWN_TYPES]
     return list(stored[:count])
 
 
 def gaps(client: redis.Redis, streams: Iterable[str]) -> list[str]:
-    """Every gap entry but the streams' beginnings."""
+    """Every gap in these streams except those at the streams' starts."""
     return [
         f"{stream}: {fields}"
         for stream in streams
@@ -90,7 +93,7 @@ async def is_put_out(exchange: RunningSimulator, seconds: int) -> None:
         streams = (await statistics(exchange, "stats"))["streams"]
         return bool(streams.get(f"markPrice.{PERP}", 0) >= seconds)
 
-    await eventually_async(is_there, f"{seconds} seconds of market")
+    await eventually_async(is_there, f"{seconds} s of market data are sent")
 
 
 @pytest.mark.timeout(150)
@@ -107,7 +110,7 @@ async def test_replacing_old_connections_leaves_no_trace(
         ) as bridge:
             await eventually_async(
                 lambda: bridge.log().count("feed_replaced") >= 6,
-                "each was replaced several times",
+                "six connections were replaced",
                 40,
             )
             assert await differences(client, ledger, bridge) == []
@@ -138,7 +141,7 @@ async def test_with_two_connections_no_cut_makes_a_gap(tmp_path: Path, redis_url
                                 )
                             )
                         ),
-                        "all four connections are there",
+                        "all four connections are open",
                         40,
                     )
                     put_out = (await statistics(exchange, "stats"))["streams"]

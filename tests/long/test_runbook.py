@@ -1,4 +1,4 @@
-"""Each command of the runbook in docs/operations.md, run as it stands there."""
+"""The commands of the runbook in docs/operations.md, run as printed."""
 
 import re
 import shlex
@@ -21,7 +21,7 @@ PAGE = "127.0.0.1:9464"
 
 
 def commands() -> list[str]:
-    """Each once, in the order of the page."""
+    """Each command once, in the order of the page."""
     page = (ROOT / "docs" / "operations.md").read_text("utf-8")
     runbook = page.partition("\n## Runbook\n")[2].partition("\n## ")[0]
     lines = [line for block in BLOCK.findall(runbook) for line in block.splitlines()]
@@ -29,7 +29,7 @@ def commands() -> list[str]:
 
 
 def run(one: Drill, command: str) -> "subprocess.CompletedProcess[str]":
-    """In the bridge's folder, with its environment; `python` is this one."""
+    """Run a command in the bridge's folder, with its environment and this Python."""
     words = shlex.split(command.replace(PAGE, one.bridge_pages.address))
     folder = one.folder / "a"
     variables = environment(**DEMO_KEYS)
@@ -37,7 +37,7 @@ def run(one: Drill, command: str) -> "subprocess.CompletedProcess[str]":
         whole = [sys.executable, *words[1:]]
         return warm.run(whole, cwd=folder, env=variables, text=True, timeout=60)
     if words[0] == "redis-cli" and shutil.which("redis-cli") is None:
-        with one.server.client() as client:  # the same commands, on the same server
+        with one.server.client() as client:  # sends the same command to the same server
             reply = client.execute_command(*words[1:])
         return subprocess.CompletedProcess(words, 0, str(reply), "")
     if words[0] == "redis-cli":
@@ -56,7 +56,7 @@ def test_the_runbook_has_commands_for_every_alert() -> None:
     assert [each.splitlines()[0] for each in sections if not BLOCK.search(each)] == []
 
 
-# What a healthy system has none of.
+# Commands that print nothing for a healthy system.
 MAY_BE_EMPTY = ("deadletters list", "quarantine", "bridge:gaps")
 
 

@@ -1,4 +1,6 @@
-"""Every service of docker-compose.yml, run by hand: its own command, its own environment."""
+"""Every service of docker-compose.yml, run with its own command and environment, without
+Compose.
+"""
 
 import json
 import os
@@ -37,13 +39,13 @@ def seconds(text: str) -> float:
 
 
 class Service:
-    """One service as a process of this machine; hosts of the compose network are ports here."""
+    """A service as a process of this machine; hosts of the Compose network are local ports."""
 
     def __init__(self, name: str, folder: Path, hosts: dict[str, str]) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
         self._service = services(demo_variables())[name]
-        self._hosts = hosts | {":9464": f":{free_port()}"}  # here all share one loopback
+        self._hosts = hosts | {":9464": f":{free_port()}"}  # all services share one loopback
         environment = self._service.get("environment", {})
         if "env_file" in self._service:
             environment = demo_variables() | environment
@@ -53,7 +55,7 @@ class Service:
             "PYTHONPATH": str(ROOT),
             **{key: self._here(value) for key, value in environment.items()},
         }
-        if name == "bridge":  # no name of the network can be resolved here
+        if name == "bridge":  # the names of the Compose network do not exist here
             self.environment |= {
                 "BRIDGE_EXCHANGE__WS_URL": self._here("ws://simulator:8000"),
                 "BRIDGE_EXCHANGE__REST_URL": self._here("http://simulator:8000"),
@@ -75,13 +77,13 @@ class Service:
             )
 
     def stop(self) -> int:
-        """As Compose does it: SIGTERM, and no longer than the grace period."""
+        """Stop as Compose does: SIGTERM, and wait for the grace period at most."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds(self._service["stop_grace_period"]))
 
     def is_healthy(self) -> bool:
-        """The output of the image's check."""
+        """Whether the image's health check succeeds."""
         port = self._hosts[":9464"].removeprefix(":")
         command = [part.replace("9464", port) for part in healthcheck()]
         return subprocess.run(command, capture_output=True, timeout=LIMIT_S).returncode == 0
@@ -145,7 +147,7 @@ def test_the_whole_of_the_demo_profile_runs_and_stops(folder: Path) -> None:
         url = stack.enter_context(compose_redis(folder))
         client = redis.Redis.from_url(url, decode_responses=True)
         stack.callback(client.close)
-        eventually(lambda: answers(client), "Redis answers")
+        eventually(lambda: answers(client), "Redis replies")
         simulator = f"127.0.0.1:{free_port()}"
         hosts = {
             "redis://redis:6379/0": url,
@@ -176,7 +178,7 @@ def test_the_whole_of_the_demo_profile_runs_and_stops(folder: Path) -> None:
 
 def test_redis_keeps_what_it_was_given_and_evicts_nothing(folder: Path) -> None:
     with compose_redis(folder) as url, redis.Redis.from_url(url, decode_responses=True) as client:
-        eventually(lambda: answers(client), "Redis answers")
+        eventually(lambda: answers(client), "Redis replies")
         settings = cast("dict[str, str]", client.config_get("*"))
 
     assert settings["appendonly"] == "yes"
@@ -193,7 +195,9 @@ def test_service_without_redis_reports_it_and_is_not_healthy(name: str, folder: 
         stack.callback(service.kill)
         service.start()
         eventually(
-            lambda: "metrics_served" in service.log.read_text(), "it serves metrics", LIMIT_S
+            lambda: "metrics_served" in service.log.read_text(),
+            "the service serves metrics",
+            LIMIT_S,
         )
 
         assert not service.is_healthy()

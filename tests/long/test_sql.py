@@ -1,4 +1,4 @@
-"""The SQL recipe on real databases, its workers killed: every trade is in the sums once."""
+"""The SQL recipe with real databases and killed workers: every trade is in the sums once."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ STREAMS = ("trade.SOL_USDC", "trade.BTC_USDC")
 RUN = ("examples.volume:Volume", "--lease", "0.5")
 QUANTITY = "0.1234567890123"
 KILLS = 2
-ENTRIES = 30  # added at a time: behind a killed worker they are handled one by one
+ENTRIES = 30  # added at once; after a kill they are handled one by one
 
 pytestmark = pytest.mark.timeout(180)  # many processes start, on a machine that may be busy
 
@@ -41,7 +41,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def rows(database: str) -> list[Any]:
-    """Trades and volume, all minutes together."""
+    """The rows of trades and volume, of all minutes."""
     sql = "SELECT trades, volume FROM volume"
     if database.startswith("postgres"):
         with psycopg.connect(database) as postgres:
@@ -61,7 +61,7 @@ def counted(database: str) -> int:
     try:
         return sum(trades for trades, _ in rows(database))
     except (sqlite3.OperationalError, psycopg.errors.UndefinedTable):
-        return 0  # no worker has made the tables yet
+        return 0  # no worker has created the tables yet
 
 
 def test_every_trade_is_counted_once_whenever_the_worker_is_killed(
@@ -72,7 +72,7 @@ def test_every_trade_is_counted_once_whenever_the_worker_is_killed(
     for _ in range(KILLS):
         before = counted(database)
         worker = bench.start(*RUN, VOLUME_DATABASE=database)
-        for _ in range(3):  # batches, so that the kill falls between them
+        for _ in range(3):  # several batches, so that the kill may fall between two
             for stream in STREAMS:
                 bench.add(stream, trades(last + 1, last + ENTRIES))
             last += ENTRIES
@@ -88,7 +88,7 @@ def test_every_trade_is_counted_once_whenever_the_worker_is_killed(
 
 
 def test_a_redelivered_batch_changes_nothing(bench: Bench, database: str) -> None:
-    """As after a kill between the database's commit and the one in Redis."""
+    """As after a kill between the commit in the database and the commit in Redis."""
     bench.register(STREAMS[0])
     bench.add(STREAMS[0], trades(1, 700))
     for _ in range(2):

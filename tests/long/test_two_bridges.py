@@ -1,5 +1,6 @@
-"""Two bridges on the same streams, as real processes: whichever goes, nothing is lost or twice.
-`tests/chaos/test_one_of_two.py` has each way by itself.
+"""Two bridges on the same streams: freezing, killing or stopping one loses and duplicates nothing.
+
+`tests/chaos/test_one_of_two.py` tests each fault alone.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from tests.support.oracle import gaps, verdict
 from tests.support.pair import LIMIT_S, pair
 from tests.support.redis_server import RedisServer, running_redis
 
-MARKETS = ("SOL_USDC", "SOL_USDC_PERP")  # those of the pair: nothing else takes of the rate
+# only the pair's markets: no other market takes part of the rate
+MARKETS = ("SOL_USDC", "SOL_USDC_PERP")
 pytestmark = pytest.mark.timeout(240)
 
 
@@ -32,10 +34,10 @@ async def test_one_frozen_killed_or_stopped_leaves_no_gap_and_no_duplicate(
         by_second = both.stream_status("b", "bookTicker.SOL_USDC")["published"] - before
 
         both.freeze("a")
-        await eventually_async(lambda: both.rank("b") == (0, []), "b is first", LIMIT_S)
+        await eventually_async(lambda: both.rank("b") == (0, []), "b has rank 0", LIMIT_S)
         await both.goes_on()
         both.thaw("a")
-        await eventually_async(lambda: both.rank("b") == (1, ["a"]), "a is first", LIMIT_S)
+        await eventually_async(lambda: both.rank("b") == (1, ["a"]), "a has rank 0", LIMIT_S)
         await both.know_each_other()
 
         await both.kill("b")
@@ -44,7 +46,7 @@ async def test_one_frozen_killed_or_stopped_leaves_no_gap_and_no_duplicate(
         await both.know_each_other()
 
         assert await both.bridges["a"].stop() == 0
-        await eventually_async(lambda: both.rank("b") == (0, []), "b is first", LIMIT_S)
+        await eventually_async(lambda: both.rank("b") == (0, []), "b has rank 0", LIMIT_S)
         await both.goes_on()
         await both.finish()
 

@@ -1,5 +1,5 @@
-"""A version that names one more field of some messages takes over from, and runs in parallel with,
-one that does not: the identity of messages must not depend on that.
+"""A version that names one more field of some messages takes over from an earlier one, and runs
+together with it: the identity of messages does not depend on the named fields.
 """
 
 import time
@@ -42,13 +42,15 @@ async def test_upgrade_after_a_kill_before_the_checkpoint_writes_nothing_twice(
         async with running_bridge(
             tmp_path, exchange.ws_url, server.url, ALL_STREAMS, program=earlier_bridge.PROGRAM
         ) as earlier:
-            await eventually_async(lambda: earlier.is_confirmed(TICKING), "it receives", LIMIT_S)
+            await eventually_async(
+                lambda: earlier.is_confirmed(TICKING), "the earlier version receives", LIMIT_S
+            )
             begun_us = time.time_ns() // 1000
             await publishes(server, EARLIER, liquidations=1)
             earlier.process.kill()
             earlier.process.wait()
         before = written(server)
-        # as if it had not been written yet: all that is in the journal is received again
+        # As if there was no checkpoint yet: the bridge receives the whole journal again.
         (tmp_path / "data" / "journal" / "checkpoint.json").unlink(missing_ok=True)
 
         async with running_bridge(
@@ -56,8 +58,12 @@ async def test_upgrade_after_a_kill_before_the_checkpoint_writes_nothing_twice(
         ) as bridge:  # fmt: skip
             await publishes(server, SHIPPED)
             exchange.stop()
-            await eventually_async(lambda: "feed_lost" in bridge.log(), "the exchange is gone")
-            await eventually_async(lambda: not bridge.status()["pending"], "all is in Redis")
+            await eventually_async(
+                lambda: "feed_lost" in bridge.log(), "the exchange is disconnected"
+            )
+            await eventually_async(
+                lambda: not bridge.status()["pending"], "all received messages are in Redis"
+            )
             assert await bridge.stop() == 0
             assert "Traceback" not in bridge.log()
 

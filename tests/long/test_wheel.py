@@ -1,4 +1,4 @@
-"""The wheel in an environment of its own and an empty folder, as a user has it."""
+"""The wheel in its own environment and an empty folder, as for a user."""
 
 import json
 import sys
@@ -128,14 +128,15 @@ def test_consumers_beside_a_bridge_of_the_user_end_in_one_sentence(
 def test_the_scripts_of_the_wheel_work_beside_a_package_of_the_user(
     tmp_path: Path, python: Path, name: str
 ) -> None:
-    """They search the current folder only after their own packages are imported."""
+    """The scripts search the current folder only after their own packages are imported."""
     own_package(tmp_path, name)
     (tmp_path / "mine.py").write_text(CONSUMER)
 
     done = run(tmp_path, [python.with_name("backpack-consumers"), "run", "mine:prices"])
 
     assert done.returncode == 2
-    assert "mine:prices: prices is neither a subclass" in done.stderr  # so it was imported
+    # the script has imported the user's module
+    assert "mine:prices: prices is neither a subclass" in done.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -180,7 +181,7 @@ def test_check_understands_what_init_wrote(tmp_path: Path, python: Path) -> None
     }
     done = run(tmp_path, [bridge, "check"], **away)
 
-    assert done.returncode == 1  # no Redis there
+    assert done.returncode == 1  # there is no Redis
     assert "config.yaml" in done.stdout
 
 

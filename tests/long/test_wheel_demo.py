@@ -1,4 +1,4 @@
-"""The demo from the wheel, in a folder that has packages of the names of ours."""
+"""The demo of the wheel in a folder with packages of the same names."""
 
 from pathlib import Path
 

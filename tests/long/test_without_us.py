@@ -1,4 +1,4 @@
-"""The rules for prometheus-redis-exporter alone, over the figures of a real one."""
+"""The alert rules for prometheus-redis-exporter alone, with a real exporter."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.skipif(
         EXPORTER is None or PROMETHEUS is None,
-        reason="prometheus and prometheus-redis-exporter are not here (Debian has both)",
+        reason="prometheus and prometheus-redis-exporter are not installed (Debian has both)",
     ),
 ]
 STREAM = "trade.SOL_USDC"
@@ -26,7 +26,7 @@ BEHIND_S, OLD_S = 40, 200
 
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
-    """A stream whose last entry is some minutes old, and a group that has not read it."""
+    """A stream whose last entry is minutes old, and a group with unread entries."""
     with running_redis() as running, running.client() as client:
         seconds, _ = client.time()  # type: ignore[misc]
         last_ms = (seconds - OLD_S) * 1000

@@ -1,8 +1,8 @@
-"""What a message costs in work, counted and not timed: a slower way is seen on any machine.
+"""The work per message as counts, not times, so that a regression shows on any machine.
 
-From the frames to what Redis has acknowledged, with a journal and a real Redis. Read together, 128
-messages share a write, a few script calls and a turn of the event loop; singly, each has its own. A
-limit that is passed for a good reason is raised, with what it pays for.
+From frames to acknowledged entries, with a journal and a real Redis. Of messages read together, 128
+share a write, a few script calls and a turn of the event loop; single messages have their own.
+Raise a limit only for a good reason, and state it here.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from bridge.journal.segments import SegmentWriter
 from tests.support.publisher_rig import Rig, running
 
 BRIDGE = str(Path(__file__).resolve().parents[2] / "bridge")
-WARM, COUNTED = 1_024, 2_048  # messages; a multiple of what is read together
+WARM, COUNTED = 1_024, 2_048  # messages; multiples of those read together
 SEGMENT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Of one message, on the average: functions that the bridge's own code enters, its own and
-    those in C; system calls; script calls and bytes that Redis gets.
+    """The average work per message: functions entered by the bridge's code, its own and those in C;
+    system calls; script calls and bytes received by Redis.
     """
 
     own_calls: float
@@ -102,7 +102,7 @@ def take_books(rig: Rig, workload: Workload) -> None:
 
 
 async def publish(rig: Rig, frames: Any, together: int) -> None:
-    """So many at once; the next when Redis has them."""
+    """Receive `together` frames at once, and the next ones once Redis has them."""
     for start in range(0, len(frames), together):
         rig.ingest.take_frames(now_us(), rig.connection, frames[start : start + together])
         rig.publisher.pump()
@@ -111,7 +111,7 @@ async def publish(rig: Rig, frames: Any, together: int) -> None:
 
 
 def of_redis(client: redis.Redis) -> tuple[int, int]:
-    """Calls of scripts, and bytes that came."""
+    """The calls of scripts, and the bytes that Redis has received."""
     info: dict[str, Any] = client.info("everything")  # type: ignore[assignment]
     return info.get("cmdstat_evalsha", {"calls": 0})["calls"], info["total_net_input_bytes"]
 

@@ -1,4 +1,4 @@
-"""`python -m tests.oracle compare|record|expect|mutate`: see each module."""
+"""`python -m tests.oracle compare|record|expect|mutate`: see the module of each."""
 
 import argparse
 import sys

@@ -22,12 +22,12 @@ from bridge.journal.zstd import zstd
 
 SUFFIX = ".tar.zst"
 LEVEL = 19
-WINDOW_LOG = 23  # a whole case: its entries are found in its frames
+WINDOW_LOG = 23  # spans a whole case: its entries repeat its frames
 PLAIN, PACKED = ".journal", ".journal.zst"  # segments
-LEFT_OUT = ("lock",)  # of a journal's folder: of a process, not of the journal
+LEFT_OUT = ("lock",)  # files of a process in a journal's folder
 
 Entry = tuple[str, str, Mapping[str, str]]  # stream, ID, fields
-Steps = Sequence[Sequence[str]]  # of one replay: a journal's name and options, one after another
+Steps = Sequence[Sequence[str]]  # of one replay, in order: a journal's name and options
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class Case:
 
 
 def find(folders: Sequence[Path], names: Sequence[str]) -> list[Path]:
-    """The cases' files in these folders; all, or those whose names begin so."""
+    """The files of all cases in these folders, or of those whose names begin with one of
+    `names`.
+    """
     found = [path for folder in folders for path in sorted(folder.glob("*" + SUFFIX))]
     return [path for path in found if not names or path.name.startswith(tuple(names))]
 
@@ -64,7 +66,7 @@ def pack(folder: Path, packed: Path) -> None:
         for path in _files(folder):
             content = path.read_bytes()
             name = str(path.relative_to(folder))
-            if name.endswith(PACKED):  # together they become smaller
+            if name.endswith(PACKED):  # unpacked segments compress better together
                 content = zstd.decompress(content)
                 name = name.removesuffix(PACKED) + PLAIN
             info = tarfile.TarInfo(name)

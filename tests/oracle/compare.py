@@ -26,7 +26,7 @@ from tests.support.redis_server import running_redis
 Stored = tuple[str, Mapping[str, str]]  # an entry's ID and fields
 
 
-VALUES = {"types": "type", "causes": "cause", "hows": "how"}  # whose values were renamed
+VALUES = {"types": "type", "causes": "cause", "hows": "how"}  # fields whose values were renamed
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Renamed:
     hows: Mapping[str, str] = field(default_factory=dict)  # in bridge:gaps
 
     def as_in(self, entries: Sequence[Entry]) -> "Renamed":
-        """The renamings whose new name is among these entries: the code that made them may be older
-        than a renaming.
+        """The renamings whose new name is among these entries: older code does not use a
+        newer name.
         """
         found = Renamed(
             fields={name: "" for _, _, fields in entries for name in fields},
@@ -74,15 +74,17 @@ RENAMED = Renamed(
 )
 
 
-# A gap is appended when Redis has answered, in the order of the answers of several streams: IDs and
+# A gap is logged when Redis has replied, in the order of the replies of several streams: IDs and
 # order depend on the run, the fields of each gap on the journal.
 UNORDERED = frozenset(["bridge:gaps"])
 
 
 @dataclass(frozen=True)
 class Explained:
-    """An intended difference, and the reason. `cases`: prefixes of case names; `fits` gets the
-    stream, the recorded entry and the current entry (None: there is none).
+    """An intended difference, and the reason.
+
+    `cases`: prefixes of case names. `fits` gets the stream, the recorded entry and the current
+    entry (None: there is none).
     """
 
     why: str
@@ -124,7 +126,9 @@ def has_fractions_as_text(entry: Stored | None, now: Stored | None) -> bool:
 
 
 def keeps_less_of_it(entry: Stored | None, now: Stored | None) -> bool:
-    """Whether the entries are the same refused message, of which less is kept now."""
+    """Whether the entries are the same refused message, of which the current one keeps a
+    shorter part.
+    """
     if entry is None or now is None:
         return False
     kept = now[1].get("raw", "")
@@ -205,7 +209,9 @@ def _shown(entry: Stored | None) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of one replay of one case. `explained`: explanation → number of differences."""
+    """The result of one replay of one case. `explained`: the number of differences by
+    explanation.
+    """
 
     replay: str
     entries: int
@@ -219,7 +225,7 @@ class Verdict:
 
 
 def run(cases: Sequence[Path], code: Path, jobs: int, shown: int) -> int:
-    """Compare these cases and print the verdicts; returns the exit code."""
+    """Compare these cases and print the verdicts; the exit code."""
     different = total = 0
     with ThreadPoolExecutor(jobs) as pool:
         for packed, verdicts in zip(cases, pool.map(lambda p: check(p, code), cases), strict=True):
@@ -305,8 +311,10 @@ def differences(expected: Sequence[Sequence[Entry]], found: Sequence[Entry]) -> 
 def _in_stream(
     stream: str, before: Sequence[Stored], now: Sequence[Stored]
 ) -> Iterator[Difference]:
-    """The differences in one stream. Entries are matched by ID, so that an added or missing entry
-    is a single difference; the remaining ones are matched by content.
+    """The differences in one stream.
+
+    Entries are matched by ID, so that an added or missing entry is a single difference; the
+    remaining ones are matched by content.
     """
     old, new = dict(before), dict(now)
     elsewhere: dict[str, list[Stored]] = {}
@@ -335,8 +343,11 @@ def _parsed(entry_id: str) -> tuple[int, int]:
 
 
 def by_stream(entries: Sequence[Entry]) -> dict[str, list[Stored]]:
-    """Stream → entries in Redis' order. In streams without a fixed order (UNORDERED), entries are
-    sorted and get IDs made from their content."""
+    """The entries of each stream, in the order of Redis.
+
+    In streams without a fixed order (UNORDERED) the entries are sorted and get IDs made from their
+    content.
+    """
     found: dict[str, list[Stored]] = {}
     for stream, entry_id, fields in entries:
         found.setdefault(stream, []).append((entry_id, fields))

@@ -19,7 +19,7 @@ from bridge.__main__ import main
 
 
 def run(redis_url: str, arguments: list[str]) -> tuple[int, str]:
-    """Run one command. Returns its exit code (3 for an exception) and its stderr."""
+    """Run one command; its exit code (3 for an exception) and its stderr."""
     os.environ["BRIDGE_REDIS__URL"] = redis_url
     sys.argv = ["bridge", *arguments]
     stderr = io.StringIO()

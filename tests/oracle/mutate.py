@@ -16,14 +16,14 @@ SHARE = 0.01  # of the frames, for each change
 OTHER_SHARE = 0.03  # of all other records
 SEGMENT = "00000000000000000000.journal"
 
-LAST = ("dropped", "garbage", "doubled")  # nothing can be done with it afterwards
+LAST = ("dropped", "garbage", "doubled")  # changes after which no other change is possible
 
 Chance = random.Random
 Data = dict[str, Any]
 
 
 def mutate(journal: Path, seed: str) -> None:
-    """Change a journal where it is; its segments become one."""
+    """Change a journal in its folder; its segments become one."""
     chance = random.Random(seed)
     segments = sorted(journal.glob("*.journal"))
     lines = b"".join(path.read_bytes() for path in segments).splitlines(keepends=True)
@@ -39,7 +39,7 @@ def _mutated(lines: Sequence[bytes], chance: Chance) -> list[bytes]:
         share = SHARE if kind == b"F" else OTHER_SHARE
         for name, change in (OF_FRAMES if kind == b"F" else OF_OTHERS).items():
             if kind == b"O" and name in LAST:
-                continue  # too many frames would be of streams without a subscription
+                continue  # too many frames would belong to no subscription
             if chance.random() < share:
                 line = change(line, chance)
                 if name in LAST:
@@ -65,13 +65,13 @@ def _garbage(line: bytes, chance: Chance) -> bytes:
 
 
 def _elsewhere(line: bytes, chance: Chance) -> bytes:
-    """The line on another connection, perhaps one that was never opened."""
+    """The line moved to another connection, which may never have been opened."""
     at, kind, _, body = line.split(b" ", 3)
     return b" ".join((at, kind, str(chance.randrange(4)).encode(), body))
 
 
 def _at_another_time(line: bytes, chance: Chance) -> bytes:
-    """The line at another time, as if our clock had been set."""
+    """The line at another time, as if the bridge's clock had been set."""
     at, rest = line.split(b" ", 1)
     return b"%d %b" % (int(at) + chance.choice((-5_000_000, 700_000, 3_000_000, 12_000_000)), rest)
 

@@ -45,12 +45,12 @@ PART = (0.3, 0.75)  # of the frames: the part replayed with --from and --to
 VARIED: Sequence[Mapping[str, str]] = (
     {}, {}, {"ORACLE_CHUNK": "1"}, {"ORACLE_CHUNK": "20"}, {"ORACLE_CHUNK": "100000"},
 )  # fmt: skip
-SPEED = "20"  # of the replay that is paced
+SPEED = "20"  # of the paced replay
 
 
 def record(names: Sequence[str], seeds: Sequence[int], faster: int, into: Path, code: Path) -> None:
-    """Record these scenarios (none named: all) with each seed, with the exchange `faster` times the
-    rate of the scenario.
+    """Record these scenarios, or all, with each seed; the exchange has `faster` times the
+    scenario's rate.
     """
     into.mkdir(parents=True, exist_ok=True)
     for name in names or SCENARIOS:
@@ -72,7 +72,7 @@ def _record_into(case: str, scenario: Scenario, seed: int, packed: Path, code: P
 
 
 def expect(cases: Sequence[Path], code: Path, jobs: int, only: Sequence[str] = ()) -> None:
-    """Record the cases' expected entries again; `only`: these replays, and no others."""
+    """Record the cases' expected entries again; `only`: the names of the replays to record."""
     with ThreadPoolExecutor(jobs) as pool:
         for _ in pool.map(lambda packed: _expect(packed, code, only), cases):
             pass
@@ -110,7 +110,7 @@ def expect_in(folder: Path, code: Path) -> None:
 
 
 def varied(results: Sequence[Sequence[Entry]]) -> Iterator[Sequence[Entry]]:
-    """The first result, and of each other one the streams that differ from all results before."""
+    """The first result, and of each later one the streams that differ from all results before."""
     known: list[dict[str, object]] = []
     for result in results:
         streams = by_stream(result)
@@ -131,7 +131,7 @@ def _succeeded(result: list[Entry] | ReplayFailed) -> list[Entry]:
 
 
 def mutate_all(cases: Sequence[Path], seeds: Sequence[int], into: Path, code: Path) -> None:
-    """Make cases with mutated journals from these."""
+    """Make cases with mutated journals from these cases."""
     into.mkdir(parents=True, exist_ok=True)
     for packed in cases:
         for seed in seeds:
@@ -194,7 +194,9 @@ def _lay_out(name: str, scenario: Scenario, run: Path, folder: Path, ws_url: str
 
 
 def replays_of(folder: Path, journals: Sequence[str]) -> dict[str, Steps]:
-    """Each journal, the first also paced and in part; and one journal after another."""
+    """Replays of each journal, of the first also paced and in part, and of journals one after
+    another.
+    """
     first = journals[0]
     span = ("--from", *_moments(folder / "journals" / first))
     part = (first, span[0], span[1], "--to", span[2])
@@ -209,7 +211,7 @@ def replays_of(folder: Path, journals: Sequence[str]) -> dict[str, Steps]:
 
 
 def _moments(journal: Path) -> tuple[str, str]:
-    """Begin and end of the part, µs since 1970."""
+    """Begin and end of the replayed part, µs since 1970."""
     times = sorted(each.received_us for each in records(journal) if isinstance(each, Frame))
     begin, end = (times[int(len(times) * share)] for share in PART)
     return str(begin), str(end)

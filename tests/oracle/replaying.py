@@ -27,8 +27,10 @@ class ReplayFailed(Exception):
 def replay(
     case: Case, folder: Path, code: Path, server: RedisServer, **variables: str
 ) -> dict[str, list[Entry] | ReplayFailed]:
-    """Replay name → entries in Redis, or its failure. `folder`: of the unpacked case; `code`: the
-    checkout whose bridge replays; `variables`: of the environment.
+    """The entries in Redis, or the failure, by name of the replay.
+
+    `folder`: of the unpacked case; `code`: the checkout whose bridge replays; `variables`: of the
+    environment.
     """
     (folder / "config.yaml").write_text(json.dumps(_settings(case.settings, code)))
     with server.client() as client:
@@ -64,7 +66,7 @@ def _read(url: str) -> list[Entry]:
 
 
 def read_all(client: redis.Redis) -> list[Entry]:
-    """Every entry of every stream, the streams by name. What is no UTF-8 is escaped."""
+    """Every entry of every stream, sorted by stream. Bytes that are not UTF-8 are escaped."""
     names: Any = client.scan_iter(count=1000, _type="STREAM")
     return [
         (_text(stream), _text(entry_id), {_text(name): _text(value) for name, value in fields})
@@ -96,7 +98,7 @@ def python_of(code: Path) -> str:
 def _run(
     code: Path, folder: Path, commands: Sequence[object], variables: Mapping[str, str]
 ) -> list[tuple[int, str]]:
-    """Run the commands in one process. Returns exit code and stderr of each."""
+    """Run the commands in one process; exit code and stderr of each."""
     done = subprocess.run(
         [python_of(code), "-P", str(DRIVER)],
         cwd=folder,

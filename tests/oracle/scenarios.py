@@ -1,4 +1,4 @@
-"""The recorded scenarios: a bridge in front of a simulator, and the faults of both."""
+"""The recorded scenarios: a bridge and a simulator, and the faults of both."""
 
 import asyncio
 import random
@@ -48,12 +48,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Rig:
-    """An exchange, a Redis, and bridges by name, each with a folder and a journal of its own."""
+    """An exchange, a Redis, and bridges by name, each with its own folder and journal."""
 
     folder: Path
     server: RedisServer
     exchange: RunningSimulator
-    exchanges: Callable[..., RunningSimulator]  # starts another one: `seed`, `port`
+    exchanges: Callable[..., RunningSimulator]  # starts another exchange with `seed` and `port`
     stack: AsyncExitStack
     seed: int
     streams: Sequence[object]
@@ -61,7 +61,7 @@ class Rig:
     bridges: dict[str, BridgeRun]
 
     async def start(self, name: str = "a", **sections: dict[str, Any]) -> BridgeRun:
-        """Start a bridge, again or for the first time; it need not receive yet."""
+        """Start a bridge, also again; returns before it receives."""
         merged = {
             key: SETTINGS.get(key, {}) | self.sections.get(key, {}) | sections.get(key, {})
             for key in {*SETTINGS, *self.sections, *sections}
@@ -89,7 +89,7 @@ class Rig:
         return bridge
 
     async def receives(self, name: str = "a", frames: int = 100) -> None:
-        """Wait until a bridge has received `count` frames; needs an available Redis."""
+        """Wait until a bridge has received `frames` frames; needs an available Redis."""
         bridge = self.bridges[name]
         await eventually_async(
             lambda: bridge.status().get("frames", 0) >= frames, f"{name} receives", RECEIVES_S
@@ -109,14 +109,14 @@ class Rig:
         await asyncio.to_thread(bridge.process.wait)
 
     def reload(self, streams: Sequence[object], name: str = "a") -> None:
-        """Other streams from now on."""
+        """Change the bridge's streams."""
         path = self.folder / name / "config.yaml"
         config = yaml.safe_load(path.read_text()) | {"streams": list(streams)}
         path.write_text(yaml.safe_dump(config))
         self.bridges[name].process.send_signal(signal.SIGHUP)
 
     def limit_files(self, size: int, name: str = "a") -> None:
-        """No file may grow beyond this: a disk that is full, for the journal."""
+        """Limit the size of each file: the journal cannot be written, as on a full disk."""
         pid = self.bridges[name].process.pid
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
@@ -126,7 +126,7 @@ class Rig:
 
 @dataclass(frozen=True)
 class Scenario:
-    """`rate`: trades, book changes and best prices of the exchange a second."""
+    """`rate`: the exchange's trades, book changes and best prices per second."""
 
     about: str
     run: Callable[[Rig], Awaitable[None]]
@@ -165,7 +165,7 @@ async def faults(rig: Rig) -> None:
 
 
 async def misheard(rig: Rig) -> None:
-    """One of each, in order, whatever the seed."""
+    """One fault of each kind, in order, with every seed."""
     await rig.begin(frames=60)
     exchange = rig.exchange
     for kind in ("trade", "depth"):
@@ -200,7 +200,7 @@ async def misheard(rig: Rig) -> None:
 
 
 async def clocks(rig: Rig) -> None:
-    """The exchange's clock is off: a little, an hour, more than plausible."""
+    """The exchange's clock is wrong: by a little, by an hour, and beyond the plausible."""
     await rig.begin(frames=60)
     for ms in (-3_000, 400, 3_600_000, -3_600_000, 10**12, -(10**12)):
         rig.exchange.fault("clock_skew", ms=ms, for_s=0.8)
@@ -230,7 +230,9 @@ async def full_disk(rig: Rig) -> None:
 
 
 async def full_disk_killed(rig: Rig) -> None:
-    """Killed while the journal cannot be written; and a folder that is not there at first."""
+    """Kills the bridge while the journal cannot be written; at first the journal's folder is
+    missing.
+    """
     in_the_way = rig.folder / "a" / "data"
     in_the_way.parent.mkdir(parents=True)
     in_the_way.write_text("not a folder")
@@ -245,7 +247,7 @@ async def full_disk_killed(rig: Rig) -> None:
 
 
 async def renumbered(rig: Rig) -> None:
-    """The exchange restarts its numbers: once while it is received, once while it is not."""
+    """The exchange restarts its numbers: once while the bridge receives, once while it does not."""
     await rig.begin(frames=200)
     port = int(rig.exchange.ws_url.rpartition(":")[2])
     rig.exchange.stop()
@@ -288,7 +290,7 @@ async def reloaded(rig: Rig) -> None:
 
 
 async def books(rig: Rig) -> None:
-    """Snapshots again and again, and trade ids that leave numbers out."""
+    """Repeated snapshots, and trade IDs with skipped numbers."""
     await rig.begin()
     rig.exchange.fault("skip", stream="trade.SOL_USDC", ids=2, every_s=0.5, for_s=8)
     rig.exchange.fault("skip", stream="depth.BTC_USDC", ids=1, every_s=3, for_s=8)
@@ -299,7 +301,7 @@ async def books(rig: Rig) -> None:
 
 
 async def sparse(rig: Rig) -> None:
-    """Trade ids leave numbers out again and again; then trades are really lost."""
+    """Trade IDs skip numbers repeatedly; then trades are really lost."""
     await rig.begin()
     rig.exchange.fault("skip", stream="trade.SOL_USDC", ids=2, every_s=0.4, for_s=30)
     bridge = rig.bridges["a"]
@@ -307,7 +309,7 @@ async def sparse(rig: Rig) -> None:
     def is_sparse() -> bool:
         return bool(bridge.status()["streams"]["trade.SOL_USDC"]["sparse"])
 
-    await eventually_async(is_sparse, "numbers are left out", MINUTE_S)
+    await eventually_async(is_sparse, "the stream counts as sparse", MINUTE_S)
     await rig.goes_on(2)
     rig.exchange.fault("hide", stream="trade.SOL_USDC", count=2, for_s=2)
     await rig.goes_on(2)
@@ -319,7 +321,7 @@ async def sparse(rig: Rig) -> None:
 
 
 async def full_disk_outage(rig: Rig) -> None:
-    """Redis is unavailable, and the journal cannot be written: memory must last, and does not."""
+    """Redis is unavailable and the journal cannot be written: the memory limit is exceeded."""
     await rig.begin()
     rig.limit_files(60_000)
     rig.server.stop()
@@ -332,7 +334,7 @@ async def full_disk_outage(rig: Rig) -> None:
 
 
 async def outage(rig: Rig) -> None:
-    """Redis is unavailable for longer than memory lasts; then the journal is caught up with."""
+    """Redis is unavailable for longer than the memory limit allows; then the journal is read."""
     await rig.begin()
     rig.server.stop()
     await rig.goes_on(6)
@@ -386,7 +388,7 @@ async def silent(rig: Rig) -> None:
 
 
 async def by_chance(rig: Rig) -> None:
-    """Faults, kills, Redis unavailable and emptied, in any order."""
+    """Faults, kills, an unavailable and an emptied Redis, in any order."""
     chance = random.Random(rig.seed)
     await rig.begin(frames=60)
     rig.exchange.play_faults(random_script(rig.seed, 14, ["SOL_USDC", "BTC_USDC"]))
