@@ -54,9 +54,13 @@ async def test_an_exchange_that_is_unavailable_at_the_start_is_waited_for(
     async with running_bridge(
         tmp_path, f"ws://127.0.0.1:{port}", redis_url, PERP_STREAMS
     ) as bridge:
-        await eventually_async(lambda: "feed_lost" in bridge.log(), "it says so")
+        await eventually_async(
+            lambda: "feed_lost" in bridge.log(), "the bridge reports the lost connection"
+        )
         async with running_simulator("--port", str(port)):
-            await eventually_async(lambda: client.xlen("trade.SOL_USDC_PERP") > 3, "trades flow")
+            await eventually_async(
+                lambda: client.xlen("trade.SOL_USDC_PERP") > 3, "trades are published"
+            )
         assert "Traceback" not in bridge.log()
 
 
@@ -69,19 +73,22 @@ async def test_after_a_lost_connection_the_gap_is_marked_and_the_book_is_whole_a
         running_proxy(*address(exchange.ws_url)) as proxy,
         running_bridge(tmp_path, f"ws://127.0.0.1:{proxy.port}", redis_url, PERP_STREAMS) as bridge,
     ):
-        await eventually_async(lambda: bridge.is_confirmed(5), "all streams speak")
-        await eventually_async(lambda: own(client, DEPTH, "depth_snapshot"), "a book")
+        await eventually_async(lambda: bridge.is_confirmed(5), "all streams have a message")
+        await eventually_async(
+            lambda: own(client, DEPTH, "depth_snapshot"), "the stream has a snapshot"
+        )
         proxy.refuses = True
         proxy.cut()
         await passed(exchange, {"trade.SOL_USDC_PERP": 20, "markPrice.SOL_USDC_PERP": 2})
         proxy.refuses = False
         for stream in PERP_STREAMS[1:]:
             await eventually_async(
-                lambda stream=stream: "connection lost" in causes(client, stream), f"{stream} says"
+                lambda stream=stream: "connection lost" in causes(client, stream),
+                f"{stream} has a gap for the lost connection",
             )
-        await eventually_async(lambda: from_history(client), "the trades that were missed")
+        await eventually_async(lambda: from_history(client), "the missed trades are fetched")
         await eventually_async(
-            lambda: len(own(client, DEPTH, "depth_snapshot")) > 1, "a book after the gap"
+            lambda: len(own(client, DEPTH, "depth_snapshot")) > 1, "a snapshot follows the gap"
         )
         assert await is_the_exchanges_book(exchange, client)
 
@@ -111,11 +118,11 @@ async def test_a_restarted_bridge_marks_what_it_could_not_receive(
             async with running_bridge(
                 tmp_path / str(turn), exchange.ws_url, redis_url, PERP_STREAMS
             ) as bridge:
-                await eventually_async(lambda: bridge.is_confirmed(5), "all streams speak")
+                await eventually_async(lambda: bridge.is_confirmed(5), "all streams have a message")
                 await grown(client, PERP_STREAMS[0], 20)
                 await grown(client, DEPTH, 20)  # 20 entries: the stream's gap is among them
                 await eventually_async(
-                    lambda: client.hlen("bridge:watermarks") == 3, "marks are set"
+                    lambda: client.hlen("bridge:watermarks") == 3, "the watermarks are in Redis"
                 )
                 bridge.process.kill()
             await passed(exchange, {"trade.SOL_USDC_PERP": 20})
@@ -142,7 +149,9 @@ async def is_the_exchanges_book(exchange: RunningSimulator, client: redis.Redis)
 async def grown(client: redis.Redis, stream: str, more: int) -> None:
     """Wait until the stream has `more` entries more than at the call."""
     wanted = client.xlen(stream) + more
-    await eventually_async(lambda: client.xlen(stream) >= wanted, f"{more} more in {stream}")
+    await eventually_async(
+        lambda: client.xlen(stream) >= wanted, f"{stream} has {more} more entries"
+    )
 
 
 async def passed(exchange: RunningSimulator, more: dict[str, int]) -> None:
@@ -156,7 +165,7 @@ async def passed(exchange: RunningSimulator, more: dict[str, int]) -> None:
             for stream, count in more.items()
         )
 
-    await eventually_async(is_past, f"the exchange has put out {more}")
+    await eventually_async(is_past, f"the exchange has sent {more}")
 
 
 async def statistics(exchange: RunningSimulator, path: str, **params: str) -> dict[str, Any]:
@@ -212,7 +221,9 @@ async def test_a_key_that_the_exchange_does_not_know_is_reported_by_stream(
     async with running_simulator("--accept-key", other_key) as exchange:
         streams = ["trade.SOL_USDC", *ACCOUNT_STREAMS]
         async with running_bridge(tmp_path, exchange.ws_url, redis_url, streams) as bridge:
-            await eventually_async(lambda: client.xlen("trade.SOL_USDC") > 1, "public goes on")
+            await eventually_async(
+                lambda: client.xlen("trade.SOL_USDC") > 1, "the public stream is published"
+            )
             await eventually_async(
                 lambda: set(refused_streams(bridge)) == set(ACCOUNT_STREAMS),
                 "the refusals are in the status",
@@ -243,10 +254,10 @@ async def test_an_account_is_published_as_it_stands_and_as_it_moves(
             ("account.balanceUpdate", "balances_snapshot"),
         ):
             await eventually_async(
-                lambda stream=stream, kind=kind: own(client, stream, kind), f"a {kind}"
+                lambda stream=stream, kind=kind: own(client, stream, kind), f"{stream} has a {kind}"
             )
         await eventually_async(
-            lambda: own(client, "account.orderUpdate", "orderAccepted"), "orders move"
+            lambda: own(client, "account.orderUpdate", "orderAccepted"), "an order is accepted"
         )
         assert await bridge.stop() == 0
 
@@ -265,9 +276,9 @@ async def test_several_connections_share_the_streams(tmp_path: Path, redis_url: 
             "ws_url": exchange.ws_url, "rest_url": exchange.rest_url, "connections": 3,
         },
     ) as bridge:  # fmt: skip
-        await eventually_async(lambda: bridge.is_confirmed(6), "all streams speak")
+        await eventually_async(lambda: bridge.is_confirmed(6), "all streams have a message")
         names = [each["name"] for each in bridge.status()["connections"]]
-        await eventually_async(lambda: all(map(client.xlen, streams)), "all are in Redis")
+        await eventually_async(lambda: all(map(client.xlen, streams)), "all streams are in Redis")
 
     assert names == ["public-1", "public-2", "public-3"]
 
@@ -277,11 +288,11 @@ async def test_interrupted_twice_it_leaves_at_once(tmp_path: Path, redis_url: st
         running_simulator() as exchange,
         running_bridge(tmp_path, exchange.ws_url, redis_url, ["trade.SOL_USDC"]) as bridge,
     ):
-        await eventually_async(lambda: bridge.is_confirmed(1), "it runs")
+        await eventually_async(lambda: bridge.is_confirmed(1), "the bridge receives")
         bridge.process.send_signal(signal.SIGINT)
         await asyncio.sleep(0)
         bridge.process.send_signal(signal.SIGINT)
-        await eventually_async(lambda: bridge.process.poll() is not None, "it has left", 5)
+        await eventually_async(lambda: bridge.process.poll() is not None, "the bridge has ended", 5)
 
     assert bridge.process.returncode == 130
     assert "Traceback" not in bridge.log()
@@ -298,7 +309,7 @@ async def test_with_a_long_linger_messages_that_come_singly_are_sent_together(
             tmp_path, exchange.ws_url, redis_url, streams, publish={"linger_ms": 100}
         ) as bridge,
     ):
-        await eventually_async(lambda: bridge.is_confirmed(3), "all streams speak")
+        await eventually_async(lambda: bridge.is_confirmed(3), "all streams have a message")
         entries_before, calls_before = sum(map(client.xlen, streams)), script_calls(client)
         await eventually_async(
             lambda: sum(map(client.xlen, streams)) >= entries_before + 100, "100 more entries"

@@ -44,11 +44,15 @@ async def test_started_again_with_fewer_streams_it_publishes_what_it_had_receive
     both = ["trade.SOL_USDC", "bookTicker.SOL_USDC"]
     async with running_simulator("--rate", "200") as exchange:
         async with running_bridge(tmp_path, exchange.ws_url, server.url, both) as first:
-            await eventually_async(lambda: first.is_confirmed(2), "it receives", LIMIT_S)
+            await eventually_async(
+                lambda: first.is_confirmed(2), "the first bridge receives", LIMIT_S
+            )
             server.kill()
             journal = tmp_path / "data" / "journal"
             size = _size(journal)
-            await eventually_async(lambda: _size(journal) > size + 20_000, "it journals", LIMIT_S)
+            await eventually_async(
+                lambda: _size(journal) > size + 20_000, "the journal grows", LIMIT_S
+            )
             first.process.kill()
             await asyncio.to_thread(first.process.wait)
         server.start()
@@ -57,10 +61,12 @@ async def test_started_again_with_fewer_streams_it_publishes_what_it_had_receive
             async with running_bridge(tmp_path, exchange.ws_url, server.url, both[:1]) as second:
                 await eventually_async(
                     lambda: len(entries(client, "bookTicker.SOL_USDC")) > before,
-                    "what was received of the other stream is published",
+                    "the other stream's received messages are published",
                     LIMIT_S,
                 )
-                await eventually_async(lambda: second.is_confirmed(1), "it receives", LIMIT_S)
+                await eventually_async(
+                    lambda: second.is_confirmed(1), "the second bridge receives", LIMIT_S
+                )
                 assert await second.stop() == 0
 
 

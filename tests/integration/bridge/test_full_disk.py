@@ -47,20 +47,30 @@ async def test_publishing_continues_without_the_net_and_the_net_returns(
             tmp_path, exchange.ws_url, server.url, STREAMS, journal={"fsync": fsync}
         ) as bridge,
     ):  # fmt: skip
-        await eventually_async(lambda: bridge.is_confirmed(3), "it receives", 60)
+        await eventually_async(lambda: bridge.is_confirmed(3), "the bridge receives", 60)
         limit(bridge.process.pid, FULL_BYTES)
-        await eventually_async(lambda: "journal_failed" in bridge.log(), "the alarm", 40)
+        await eventually_async(
+            lambda: "journal_failed" in bridge.log(), "the log has journal_failed", 40
+        )
         alarm = "cannot write the journal: File too large"
-        await eventually_async(lambda: bridge.status().get("journal_trouble") == alarm, "status")
+        await eventually_async(
+            lambda: bridge.status().get("journal_trouble") == alarm, "status reports the error"
+        )
         before = bridge.status()["frames"]
-        await eventually_async(lambda: bridge.status()["frames"] > before + 100, "it goes on")
+        await eventually_async(
+            lambda: bridge.status()["frames"] > before + 100, "more frames are received"
+        )
         limit(bridge.process.pid, resource.RLIM_INFINITY)
-        await eventually_async(lambda: "journal_recovered" in bridge.log(), "it recovers")
-        await eventually_async(lambda: bridge.status().get("journal_trouble") == "", "status")
+        await eventually_async(
+            lambda: "journal_recovered" in bridge.log(), "the log has journal_recovered"
+        )
+        await eventually_async(
+            lambda: bridge.status().get("journal_trouble") == "", "status reports no error"
+        )
         grown = sum(path.stat().st_size for path in journal.glob("*.journal"))
         assert grown > FULL_BYTES // 2
         exchange.stop()
-        await eventually_async(lambda: bridge.status()["pending"] == 0, "all is out")
+        await eventually_async(lambda: bridge.status()["pending"] == 0, "no entry is pending")
         assert await bridge.stop() == 0
 
     sent = truth.sent_by_stream(truth.read_ledger(ledger))
@@ -81,12 +91,16 @@ async def test_recorder_disk_full_keeps_what_comes_and_shows_what_it_could_not_w
         ) as recorder,
     ):
         journal = tmp_path / "data" / "journal"
-        await eventually_async(lambda: size(journal) > FULL_BYTES, "it records", 60)
+        await eventually_async(lambda: size(journal) > FULL_BYTES, "the journal grows", 60)
         limit(recorder.process.pid, FULL_BYTES)
-        await eventually_async(lambda: "journal_failed" in recorder.log(), "the alarm", 40)
+        await eventually_async(
+            lambda: "journal_failed" in recorder.log(), "the log has journal_failed", 40
+        )
         if is_recovered:
             limit(recorder.process.pid, resource.RLIM_INFINITY)
-            await eventually_async(lambda: "journal_recovered" in recorder.log(), "it recovers")
+            await eventually_async(
+                lambda: "journal_recovered" in recorder.log(), "the log has journal_recovered"
+            )
         assert await recorder.stop() == (0 if is_recovered else 1)
 
     reason = f"not in {Path('data') / 'journal'}: it could not be written"
@@ -108,16 +122,20 @@ async def test_a_journal_that_cannot_be_opened_at_the_start_is_opened_when_it_ca
         running_simulator("--rate", "300", "--market", "SOL_USDC", ledger=ledger) as exchange,
         running_bridge(tmp_path, exchange.ws_url, server.url, STREAMS) as bridge,
     ):
-        await eventually_async(lambda: bridge.is_confirmed(3), "it receives", 60)
+        await eventually_async(lambda: bridge.is_confirmed(3), "the bridge receives", 60)
         assert "Not a directory" in bridge.status()["journal_trouble"]
         assert bridge.status()["frames"] > 0
 
         in_the_way.unlink()
-        await eventually_async(lambda: bridge.status().get("journal_trouble") == "", "it opens")
+        await eventually_async(
+            lambda: bridge.status().get("journal_trouble") == "", "the journal is open"
+        )
         before = bridge.status()["frames"]
-        await eventually_async(lambda: bridge.status()["frames"] > before + FRAMES, "it goes on")
+        await eventually_async(
+            lambda: bridge.status()["frames"] > before + FRAMES, "more frames are received"
+        )
         exchange.stop()
-        await eventually_async(lambda: bridge.status()["pending"] == 0, "all is out")
+        await eventually_async(lambda: bridge.status()["pending"] == 0, "no entry is pending")
         assert await bridge.stop() == 0
 
     lines = b"".join(path.read_bytes() for path in (in_the_way / "journal").glob("*.journal"))

@@ -62,7 +62,7 @@ async def complete(server: RedisServer, exchange: RunningSimulator) -> None:
                 for stream, frames in sent.items()
             )
 
-    await eventually_async(is_complete, "all that was sent is in Redis", 30)
+    await eventually_async(is_complete, "all sent messages are in Redis", 30)
 
 
 async def test_redis_killed_and_restarted_while_all_flows(
@@ -73,14 +73,17 @@ async def test_redis_killed_and_restarted_while_all_flows(
         running_simulator("--rate", "1000", ledger=ledger) as exchange,
         running_bridge(tmp_path, exchange.ws_url, server.url, STREAMS) as bridge,
     ):
-        await eventually_async(lambda: count(server, "trade.BTC_USDC") > 20, "trades flow")
+        await eventually_async(lambda: count(server, "trade.BTC_USDC") > 20, "trades are published")
         for _ in range(3):
             server.kill()
-            await eventually_async(lambda: lost_redis(bridge.log()), "it says so")
+            await eventually_async(
+                lambda: lost_redis(bridge.log()), "the bridge reports the outage"
+            )
             server.start()
             before = count(server, "trade.BTC_USDC")
             await eventually_async(
-                lambda before=before: count(server, "trade.BTC_USDC") > before + 10, "it goes on"
+                lambda before=before: count(server, "trade.BTC_USDC") > before + 10,
+                "more trades are published",
             )
         exchange.stop()
         await complete(server, exchange)
@@ -96,7 +99,7 @@ async def test_what_is_in_redis_is_in_the_journal_already(
         running_simulator("--rate", "500") as exchange,
         running_bridge(tmp_path, exchange.ws_url, server.url, STREAMS),
     ):
-        await eventually_async(lambda: count(server, "trade.BTC_USDC") > 20, "trades flow")
+        await eventually_async(lambda: count(server, "trade.BTC_USDC") > 20, "trades are published")
         journal = tmp_path / "data" / "journal" / f"{0:020}.journal"
         seen = {newest_trade(server)}
         while len(seen) < 30:  # check each trade as soon as Redis has it
@@ -127,12 +130,16 @@ async def test_more_than_memory_may_hold_while_redis_is_away_is_published_afterw
             tmp_path, exchange.ws_url, server.url, STREAMS, publish=small
         ) as bridge,
     ):  # fmt: skip
-        await eventually_async(lambda: count(server, "trade.BTC_USDC") > 20, "trades flow")
+        await eventually_async(lambda: count(server, "trade.BTC_USDC") > 20, "trades are published")
         server.pause()
-        await eventually_async(lambda: "journal_takes_over" in bridge.log(), "memory is full")
-        await eventually_async(lambda: told_behind(bridge.log()), "it says how far behind", 30)
+        await eventually_async(
+            lambda: "journal_takes_over" in bridge.log(), "the memory limit is reached"
+        )
+        await eventually_async(lambda: told_behind(bridge.log()), "the log states the backlog", 30)
         server.resume()
-        await eventually_async(lambda: "journal_caught_up" in after(bridge.log()), "caught up", 40)
+        await eventually_async(
+            lambda: "journal_caught_up" in after(bridge.log()), "the journal is read to its end", 40
+        )
         exchange.stop()
         await complete(server, exchange)
         assert await bridge.stop() == 0
@@ -155,16 +162,20 @@ async def test_a_bridge_killed_while_redis_is_unavailable_loses_nothing_it_had_r
     ledger = tmp_path / "ledger.jsonl"
     async with running_simulator("--rate", "1000", ledger=ledger) as exchange:
         async with running_bridge(tmp_path, exchange.ws_url, server.url, STREAMS) as bridge:
-            await eventually_async(lambda: count(server, "trade.BTC_USDC") > 20, "trades flow")
+            await eventually_async(
+                lambda: count(server, "trade.BTC_USDC") > 20, "trades are published"
+            )
             server.kill()
             await eventually_async(lambda: lost_redis(bridge.log()), "Redis is unavailable")
             size = journal_bytes(tmp_path)
             await eventually_async(
-                lambda: journal_bytes(tmp_path) > size + 100_000, "it goes on receiving"
+                lambda: journal_bytes(tmp_path) > size + 100_000,
+                "the journal grows during the outage",
             )
             exchange.stop()
             await eventually_async(
-                lambda: connections_lost(tmp_path) == {"1", "2"}, "all is on disk"
+                lambda: connections_lost(tmp_path) == {"1", "2"},
+                "the journal has the end of both connections",
             )
             bridge.process.send_signal(signal.SIGKILL)
         server.start()
@@ -185,14 +196,19 @@ async def test_what_redis_lacks_is_written_whatever_the_journal_was_used_for_mea
     ledger, url = tmp_path / "ledger.jsonl", server.url
     async with running_simulator("--rate", "500", ledger=ledger) as exchange:
         async with running_bridge(tmp_path, exchange.ws_url, url, STREAMS) as bridge:
-            await eventually_async(lambda: count(server, "trade.BTC_USDC") > 20, "trades flow")
+            await eventually_async(
+                lambda: count(server, "trade.BTC_USDC") > 20, "trades are published"
+            )
             server.stop()
             size = journal_bytes(tmp_path)
             await eventually_async(
-                lambda: journal_bytes(tmp_path) > size + 100_000, "it goes on receiving"
+                lambda: journal_bytes(tmp_path) > size + 100_000,
+                "the journal grows during the outage",
             )
             exchange.stop()
-            await eventually_async(lambda: "feed_lost" in bridge.log(), "the exchange is gone")
+            await eventually_async(
+                lambda: "feed_lost" in bridge.log(), "the exchange is disconnected"
+            )
             assert await bridge.stop() == 0
         if between == "a recording":
             checkpoint = tmp_path / "data" / "journal" / "checkpoint.json"
@@ -201,7 +217,7 @@ async def test_what_redis_lacks_is_written_whatever_the_journal_was_used_for_mea
                 tmp_path, exchange.ws_url, url, STREAMS, command="record"
             ) as recorder:
                 await eventually_async(
-                    lambda: checkpoint.stat().st_mtime_ns > before, "it writes a checkpoint"
+                    lambda: checkpoint.stat().st_mtime_ns > before, "the bridge writes a checkpoint"
                 )
                 assert await recorder.stop() == 0
         else:
@@ -234,14 +250,18 @@ async def test_what_redis_has_lost_is_backfilled_from_the_journal(
         running_simulator("--rate", "500", ledger=ledger) as exchange,
         running_bridge(tmp_path, exchange.ws_url, server.url, STREAMS) as bridge,
     ):
-        await eventually_async(lambda: count(server, "trade.BTC_USDC") > 50, "trades flow")
+        await eventually_async(lambda: count(server, "trade.BTC_USDC") > 50, "trades are published")
         with server.client() as client:
             if lost == "everything":
                 client.flushall()
             else:
                 client.delete("trade.BTC_USDC")
-        await eventually_async(lambda: "redis_lost_entries" in bridge.log(), "it is noticed")
-        await eventually_async(lambda: count(server, "trade.BTC_USDC") > 100, "it is backfilled")
+        await eventually_async(
+            lambda: "redis_lost_entries" in bridge.log(), "the bridge reports the loss"
+        )
+        await eventually_async(
+            lambda: count(server, "trade.BTC_USDC") > 100, "the stream is backfilled"
+        )
         exchange.stop()
         await complete(server, exchange)
         assert await bridge.stop() == 0
@@ -285,11 +305,15 @@ async def test_a_replay_into_an_empty_redis_gives_the_very_entries_of_live(
                 tmp_path, f"ws://127.0.0.1:{proxy.port}", server.url, STREAMS
             ) as bridge,
         ):  # fmt: skip
-            await eventually_async(lambda: count(server, "trade.BTC_USDC") > 40, "trades flow")
+            await eventually_async(
+                lambda: count(server, "trade.BTC_USDC") > 40, "trades are published"
+            )
             proxy.cut()
             await eventually_async(lambda: "feed_lost" in bridge.log(), "the connection is lost")
             more = count(server, "trade.BTC_USDC") + 40
-            await eventually_async(lambda: count(server, "trade.BTC_USDC") > more, "trades flow on")
+            await eventually_async(
+                lambda: count(server, "trade.BTC_USDC") > more, "more trades are published"
+            )
             assert await bridge.stop() == 0
     live = everything(server)
 
@@ -313,9 +337,11 @@ async def test_a_recording_needs_no_redis_and_replays_whole(
             tmp_path, exchange.ws_url, "redis://127.0.0.1:1/0", STREAMS, command="record"
         ) as recorder,
     ):
-        await eventually_async(lambda: journal_bytes(tmp_path) > 500_000, "it records", 40)
+        await eventually_async(lambda: journal_bytes(tmp_path) > 500_000, "the journal grows", 40)
         exchange.stop()
-        await eventually_async(lambda: "feed_lost" in recorder.log(), "the exchange is gone")
+        await eventually_async(
+            lambda: "feed_lost" in recorder.log(), "the exchange is disconnected"
+        )
         assert await recorder.stop() == 0
     answer = run_bridge(tmp_path, "replay", "data/journal", BRIDGE_REDIS__URL=server.url)
 

@@ -54,7 +54,9 @@ async def test_replay_recovers_the_same_and_requests_nothing(
         running_proxy(*address(exchange.ws_url)) as proxy,
         running_bridge(tmp_path, f"ws://127.0.0.1:{proxy.port}", redis_url, streams) as bridge,
     ):
-        await eventually_async(lambda: own(client, DEPTH, "depth_snapshot"), "a book")
+        await eventually_async(
+            lambda: own(client, DEPTH, "depth_snapshot"), "the stream has a snapshot"
+        )
         for stream in (TRADES, BTC_TRADES):
             await eventually_async(lambda stream=stream: own(client, stream, "trade"), stream)
         for _ in range(2):
@@ -100,12 +102,14 @@ async def test_a_book_that_never_moves_is_known_all_the_same(
         running_simulator("--events", "0") as exchange,
         running_bridge(tmp_path, exchange.ws_url, redis_url, [QUIET]) as bridge,
     ):
-        await eventually_async(lambda: own(client, QUIET, "depth_snapshot"), "its book")
+        await eventually_async(
+            lambda: own(client, QUIET, "depth_snapshot"), "the quiet stream has a snapshot"
+        )
         truth = await statistics(exchange, "book", symbol="SOL_USDC")
         assert await bridge.stop() == 0
         async with running_bridge(tmp_path, exchange.ws_url, redis_url, [QUIET]) as bridge:
             await eventually_async(
-                lambda: quiet_replies(tmp_path) == 4, "it has requested twice again"
+                lambda: quiet_replies(tmp_path) == 4, "the bridge has requested the book twice more"
             )
             assert await bridge.stop() == 0
 
@@ -129,22 +133,23 @@ async def test_fills_that_were_missed_come_from_history_once(
             tmp_path, f"ws://127.0.0.1:{proxy.port}", redis_url, [ORDERS]
         ) as bridge,
     ):  # fmt: skip
-        await eventually_async(lambda: own(client, ORDERS, "orders_snapshot"), "its first snapshot")
+        await eventually_async(
+            lambda: own(client, ORDERS, "orders_snapshot"), "the stream has its first snapshot"
+        )
         await eventually_async(lambda: fills(client), "a fill is received")
         for turn in (1, 2):
             proxy.refuses = True
             proxy.cut()
-            await eventually_async(
-                lambda: missed_fills(ledger, client) > 2, "fills go by that are not received", 40
-            )
+            await eventually_async(lambda: missed_fills(ledger, client) > 2, "fills are missed", 40)
             proxy.refuses = False
             await eventually_async(
-                lambda turn=turn: len(own(client, ORDERS, "orders_snapshot")) > turn, "it is back"
+                lambda turn=turn: len(own(client, ORDERS, "orders_snapshot")) > turn,
+                "a snapshot follows the reconnect",
             )
         received = len(fills(client))
-        await eventually_async(lambda: len(fills(client)) > received, "it goes on")
+        await eventually_async(lambda: len(fills(client)) > received, "more fills are published")
         exchange.stop()
-        await eventually_async(lambda: missed_fills(ledger, client) == 0, "every fill is there")
+        await eventually_async(lambda: missed_fills(ledger, client) == 0, "no fill is missing")
         assert await bridge.stop() == 0
 
     recovered = fills(client)
@@ -164,11 +169,15 @@ async def test_one_deleted_key_is_filled_again_while_the_others_continue(
         running_simulator("--rate", "500") as exchange,
         running_bridge(tmp_path, exchange.ws_url, redis_url, [TRADES, DEPTH]) as bridge,
     ):
-        await eventually_async(lambda: client.xlen(TRADES) > 30, "trades flow")
+        await eventually_async(lambda: client.xlen(TRADES) > 30, "trades are published")
         before = entries(client, TRADES)
         client.delete(TRADES)
-        await eventually_async(lambda: "streams_backfilled" in bridge.log(), "it is backfilled")
-        await eventually_async(lambda: client.xlen(TRADES) > len(before), "and goes on")
+        await eventually_async(
+            lambda: "streams_backfilled" in bridge.log(), "the log has streams_backfilled"
+        )
+        await eventually_async(
+            lambda: client.xlen(TRADES) > len(before), "more trades are published"
+        )
         assert await bridge.stop() == 0
         assert "journal_caught_up" not in bridge.log().partition("redis_lost_entries")[2]
 

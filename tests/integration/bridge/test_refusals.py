@@ -46,9 +46,11 @@ async def test_bridge_without_a_journal_publishes_and_stops_with_nothing_left(
         ) as bridge,
     ):
         with server.client() as client:
-            await eventually_async(lambda: client.xlen(TRADES) > 50, "trades flow", LIMIT_S)
+            await eventually_async(
+                lambda: client.xlen(TRADES) > 50, "trades are published", LIMIT_S
+            )
         exchange.stop()
-        await eventually_async(lambda: not bridge.status().get("pending", 1), "all is out")
+        await eventually_async(lambda: not bridge.status().get("pending", 1), "no entry is pending")
         assert await bridge.stop() == 0
 
     sent = truth.sent_by_stream(truth.read_ledger(ledger))
@@ -70,7 +72,9 @@ async def test_bridge_key_of_another_kind_without_a_journal_counts_what_is_left_
                 publish={"drain_s": 1},
             ) as bridge,
         ):  # fmt: skip
-            await eventually_async(lambda: received(bridge, BOOKS) > 200, "it waits", LIMIT_S)
+            await eventually_async(
+                lambda: received(bridge, BOOKS) > 200, "the stream's messages are pending", LIMIT_S
+            )
             assert "WRONGTYPE" in bridge.status()["streams"][BOOKS]["suspended"]
             assert client.xlen(TRADES) > 20
             assert await bridge.stop() == 1
@@ -92,16 +96,24 @@ async def test_bridge_key_of_another_kind_with_a_journal_leaves_it_there_and_exi
         ) as exchange:
             async with running_bridge(tmp_path, exchange.ws_url, server.url, STREAMS) as bridge:
                 await eventually_async(
-                    lambda: client.xlen(TRADES) > 50 and BOOKS in bridge.log(), "flows", LIMIT_S
+                    lambda: client.xlen(TRADES) > 50 and BOOKS in bridge.log(),
+                    "trades are published and the other stream is reported",
+                    LIMIT_S,
                 )
                 exchange.stop()
-                await eventually_async(lambda: not bridge.status().get("pending", 1), "out")
+                await eventually_async(
+                    lambda: not bridge.status().get("pending", 1), "no entry is pending"
+                )
                 assert await bridge.stop() == 0
             assert client.type(BOOKS) == "string"
             client.delete(BOOKS)
             async with running_bridge(tmp_path, exchange.ws_url, server.url, STREAMS) as again:
-                await eventually_async(lambda: client.exists(BOOKS), "it is published", LIMIT_S)
-                await eventually_async(lambda: not again.status().get("pending", 1), "out")
+                await eventually_async(
+                    lambda: client.exists(BOOKS), "the stream is published", LIMIT_S
+                )
+                await eventually_async(
+                    lambda: not again.status().get("pending", 1), "no entry is pending"
+                )
                 assert await again.stop() == 0
 
         sent = truth.sent_by_stream(truth.read_ledger(ledger))
@@ -126,16 +138,24 @@ async def test_bridge_user_without_evalsha_for_a_while_loses_nothing_and_reports
                 status_url=server.url,
             ) as bridge,
         ):  # fmt: skip
-            await eventually_async(lambda: client.xlen(TRADES) > 20, "trades flow", LIMIT_S)
+            await eventually_async(
+                lambda: client.xlen(TRADES) > 20, "trades are published", LIMIT_S
+            )
             set_user(client, "-evalsha")
-            await eventually_async(bridge.status, "it tells of itself")
+            await eventually_async(bridge.status, "the bridge has written a status")
             begun = bridge.status()["frames"]
             await eventually_async(
-                lambda: "evalsha" in bridge.status().get("redis_trouble", ""), "it says so"
+                lambda: "evalsha" in bridge.status().get("redis_trouble", ""),
+                "status reports the refused command",
             )
-            await eventually_async(lambda: bridge.status()["frames"] > begun, "it goes on")
-            await eventually_async(lambda: bridge.status()["behind_bytes"] > 1024 * 1024, "behind",
-                                   LIMIT_S)  # fmt: skip
+            await eventually_async(
+                lambda: bridge.status()["frames"] > begun, "more frames are received"
+            )
+            await eventually_async(
+                lambda: bridge.status()["behind_bytes"] > 1024 * 1024,
+                "the backlog exceeds 1 MiB",
+                LIMIT_S,
+            )
             status = bridge.status()
             assert status["pending_bytes"] < 1.6 * 1024 * 1024
             assert not any(each["suspended"] for each in status["streams"].values())
@@ -147,7 +167,7 @@ async def test_bridge_user_without_evalsha_for_a_while_loses_nothing_and_reports
                     and not bridge.status()["behind_bytes"]
                     and not bridge.status()["pending"]
                 ),
-                "all is out",
+                "no entry is pending",
                 LIMIT_S,
             )
             status = bridge.status()

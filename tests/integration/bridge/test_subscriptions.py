@@ -69,10 +69,10 @@ async def test_a_pattern_follows_listings_and_delistings(tmp_path: Path, redis_u
         await order(exchange, "delist", symbol="ETH_USDC")
         await eventually_async(
             lambda: "retired_us" in str(client.hget("bridge:streams", "trade.ETH_USDC")),
-            "the registry says that it is not received any more",
+            "the registry marks the stream as retired",
         )
         await eventually_async(
-            lambda: "trade.ETH_USDC" not in streams_of(bridge), "the status does not name it"
+            lambda: "trade.ETH_USDC" not in streams_of(bridge), "the status omits the stream"
         )
         await grows(client, f"trade.{MARKET}")
 
@@ -90,7 +90,7 @@ async def test_a_pattern_that_fits_no_market_yet_waits_for_a_listing(
         tmp_path, exchange.ws_url, redis_url, ["trade.WIF_*"], exchange=urls(exchange)
     ) as bridge:  # fmt: skip
         await eventually_async(
-            lambda: client.hlen("bridge:status") > 0, "the bridge's heart beats without a stream"
+            lambda: client.hlen("bridge:status") > 0, "the bridge writes a status without a stream"
         )
         await order(exchange, "list", symbol="WIF_USDC")
         await grows(client, "trade.WIF_USDC")
@@ -129,7 +129,7 @@ async def test_whatever_is_answered_for_the_list_of_markets_the_bridge_continues
         await grows(client, f"trade.{MARKET}")
         await order(exchange, "rest_broken", form="deep", count=6)
         await eventually_async(
-            lambda: "markets_unreadable" in bridge.log(), "the list could not be read"
+            lambda: "markets_unreadable" in bridge.log(), "the log has markets_unreadable"
         )
         await grows(client, f"trade.{MARKET}")
         await order(exchange, "list", symbol="WIF_USDC")
@@ -155,8 +155,12 @@ async def test_a_hangup_changes_streams_without_dropping_a_connection(
         bridge.process.send_signal(signal.SIGHUP)
         for stream in after:
             await grows(client, stream, 2)
-        await eventually_async(lambda: set(streams_of(bridge)) >= set(after), "status has them")
-        await eventually_async(lambda: before[1] not in streams_of(bridge), "status has no other")
+        await eventually_async(
+            lambda: set(streams_of(bridge)) >= set(after), "status has the new streams"
+        )
+        await eventually_async(
+            lambda: before[1] not in streams_of(bridge), "status omits the removed stream"
+        )
         left = client.xlen(before[1])
         await ticked(exchange, before[1], 2)
         await grows(client, f"ticker.{PERP}", 1)
@@ -170,7 +174,7 @@ async def test_a_hangup_changes_streams_without_dropping_a_connection(
         rewrite(tmp_path, streams=before)
         bridge.process.send_signal(signal.SIGHUP)
         await eventually_async(
-            lambda: gaps(client, before[1]) == ["unsubscribed"], "what was not received is marked"
+            lambda: gaps(client, before[1]) == ["unsubscribed"], "the missed interval has a gap"
         )
         assert await bridge.stop() == 0
         assert '"left": 0' in bridge.log().splitlines()[-1]
@@ -183,9 +187,13 @@ async def test_a_hangup_while_the_bridge_starts_waits_for_it(
     async with running_simulator("--rate", "200") as exchange, running_bridge(
         tmp_path, exchange.ws_url, redis_url, [f"trade.{MARKET}"], exchange=urls(exchange)
     ) as bridge:  # fmt: skip
-        await eventually_async(lambda: holds_hangups(bridge.process.pid), "the door is passed")
+        await eventually_async(
+            lambda: holds_hangups(bridge.process.pid), "the process handles SIGHUP"
+        )
         bridge.process.send_signal(signal.SIGHUP)
-        await eventually_async(lambda: "config_reloaded" in bridge.log(), "it is reloaded")
+        await eventually_async(
+            lambda: "config_reloaded" in bridge.log(), "the configuration is reloaded"
+        )
         assert '"changed": []' in bridge.log()
         await grows(client_of(redis_url), f"trade.{MARKET}")
 
@@ -213,13 +221,15 @@ async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_continue
             (tmp_path / "config.yaml").write_text(text)
             bridge.process.send_signal(signal.SIGHUP)
             await eventually_async(
-                lambda count=count: bridge.log().count("config_refused") == count, "it is refused"
+                lambda count=count: bridge.log().count("config_refused") == count,
+                "the configuration is refused",
             )
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(good))
         rewrite(tmp_path, streams=[f"trade.{MARKET}"], publish={"hold_s": 9.0})
         bridge.process.send_signal(signal.SIGHUP)
         await eventually_async(
-            lambda: '"publish.hold_s"' in bridge.log(), "what must wait is reported"
+            lambda: '"publish.hold_s"' in bridge.log(),
+            "the setting that needs a restart is reported",
         )
         rewrite(
             tmp_path,
@@ -229,7 +239,7 @@ async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_continue
         bridge.process.send_signal(signal.SIGHUP)
         await eventually_async(
             lambda: '"retention.depth"' in bridge.log(),
-            "it waits for its snapshots, and is reported",
+            "the refused retention is reported",
         )
         await grows(client, f"trade.{MARKET}")
 
@@ -248,7 +258,7 @@ async def test_a_mistyped_market_is_reported_with_the_right_one_and_is_no_health
         exchange=urls(exchange),
     ) as bridge:  # fmt: skip
         await eventually_async(
-            lambda: bridge.status().get("stream_troubles"), "the trouble is in the status"
+            lambda: bridge.status().get("stream_troubles"), "status reports the stream"
         )
         (trouble,) = bridge.status()["stream_troubles"].items()
         await grows(client, "trade.SOL_USDC")
@@ -272,7 +282,7 @@ async def test_a_subscription_that_the_exchange_forgot_is_found_and_renewed(
     ) as bridge:  # fmt: skip
         await grows(client, stream, 2)
         await order(exchange, "forget", stream=stream)
-        await eventually_async(lambda: gaps(client, stream), "the silence is marked")
+        await eventually_async(lambda: gaps(client, stream), "the silent interval has a gap")
         await grows(client, stream, 3)
 
         assert gaps(client, stream) == ["stale"]
@@ -307,7 +317,7 @@ async def test_what_a_forgotten_subscription_missed_is_marked_from_its_last_mess
         if ends == "its connection breaks":
             await grows(client, other, 150)
             await order(exchange, "close", how="reset")
-        await eventually_async(lambda: gaps(client, stream), "it is marked")
+        await eventually_async(lambda: gaps(client, stream), "the missed interval has a gap")
         await grows(client, stream)
         stored = [fields for _, fields in entries(client, stream)]
         [gap] = [fields for fields in stored if fields["type"] == "gap"]
@@ -332,12 +342,18 @@ async def test_a_stream_that_stays_silent_gets_another_connection(
     ) as bridge:  # fmt: skip
         await grows(client, stream, 2)
         await order(exchange, "stall", stream=stream, connection=1)
-        await eventually_async(lambda: "stream_stale" in bridge.log(), "it is silent")
-        await eventually_async(lambda: "feed_replaced" in bridge.log(), "it is received elsewhere")
-        await grows(client, stream, 2)
-        await eventually_async(lambda: "stream_received_again" in bridge.log(), "it speaks")
         await eventually_async(
-            lambda: not bridge.status()["stream_troubles"], "the trouble is over"
+            lambda: "stream_stale" in bridge.log(), "the stream is reported as stale"
+        )
+        await eventually_async(
+            lambda: "feed_replaced" in bridge.log(), "the connection is replaced"
+        )
+        await grows(client, stream, 2)
+        await eventually_async(
+            lambda: "stream_received_again" in bridge.log(), "the stream is received again"
+        )
+        await eventually_async(
+            lambda: not bridge.status()["stream_troubles"], "status reports no stream"
         )
 
         assert "stale" in gaps(client, stream)
@@ -379,7 +395,7 @@ async def test_liquidations_that_are_refused_are_received_in_the_other_form(
                 lambda: f"liquidation.{PERP}" in streams_of(bridge), "each market is requested"
             )
             await eventually_async(
-                lambda: client.xlen(f"liquidation.{PERP}"), "liquidations come", 40
+                lambda: client.xlen(f"liquidation.{PERP}"), "liquidations are published", 40
             )
             assert bridge.status()["stream_troubles"] == {}
 
@@ -396,15 +412,17 @@ async def test_a_skewed_clock_is_reported_and_signatures_hold(
             await eventually_async(
                 lambda: any(each["type"] == "orderAccepted"
                             for _, each in entries(client, "account.orderUpdate")),
-                "private messages come",
+                "private messages are published",
             )  # fmt: skip
-            await eventually_async(lambda: bridge.status().get("clock_offset_us"), "it is measured")
+            await eventually_async(
+                lambda: bridge.status().get("clock_offset_us"), "the clock's offset is measured"
+            )
 
             assert 29_000_000 < bridge.status()["clock_offset_us"] < 31_000_000
             assert '"clock_skewed"' in bridge.log()
             await eventually_async(
                 lambda: not any(each["refused"] for each in bridge.status()["connections"]),
-                "what was refused while the clock was not known is received",
+                "no stream is refused any more",
             )
 
 
@@ -424,14 +442,16 @@ async def test_an_account_that_is_refused_for_a_while_is_marked_and_returns_by_i
         number = await order(exchange, "reject", stream="account.*", code=4003)
         from_us = time.time_ns() // 1000
         await order(exchange, "close", how="reset")
-        await eventually_async(lambda: refused(bridge), "it is refused")
+        await eventually_async(lambda: refused(bridge), "the subscription is refused")
         await grows(client, public, 1)
         assert "connection lost" not in gaps(client, stream)  # the outage is still open
 
         await end(exchange, number)
         to_us = time.time_ns() // 1000
-        await eventually_async(lambda: not refused(bridge), "it is granted", 40.0)
-        await eventually_async(lambda: "connection lost" in gaps(client, stream), "it is marked")
+        await eventually_async(lambda: not refused(bridge), "the subscription is granted", 40.0)
+        await eventually_async(
+            lambda: "connection lost" in gaps(client, stream), "the outage has a gap"
+        )
         await grows(client, stream)
 
         [gap] = [fields for _, fields in entries(client, stream)

@@ -52,7 +52,7 @@ async def finished(exchange: RunningSimulator) -> None:
         async def is_finished() -> bool:
             return bool((await client.get("/simulator/stats")).json()["finished"])
 
-        await eventually_async(is_finished, "the exchange has put out everything", 90)
+        await eventually_async(is_finished, "the exchange has sent everything", 90)
 
 
 async def test_redis_equals_the_ledger_for_every_stream(tmp_path: Path, redis_url: str) -> None:
@@ -62,11 +62,11 @@ async def test_redis_equals_the_ledger_for_every_stream(tmp_path: Path, redis_ur
     arguments = ["--rate", str(RATE), "--events", str(EVENTS), "--seed", "11", "--port", str(port)]
 
     async with running_bridge(tmp_path, f"ws://127.0.0.1:{port}", redis_url, STREAMS) as bridge:
-        await eventually_async(bridge.status, "the bridge is up")
+        await eventually_async(bridge.status, "the bridge has written a status")
         async with running_simulator(*arguments, ledger=ledger) as exchange:
             await finished(exchange)
         sent = truth.sent_by_stream(truth.read_ledger(ledger))
-        await eventually_async(lambda: is_complete(client, sent), "all that was sent is in Redis")
+        await eventually_async(lambda: is_complete(client, sent), "all sent messages are in Redis")
         assert await bridge.stop() == 0
         status = bridge.status()
 

@@ -31,7 +31,7 @@ async def test_a_second_bridge_of_the_same_name_reports_it_and_ends(
             tmp_path / "again", first.exchange.ws_url, server.url, STREAMS, instance="a"
         ) as second:
             await eventually_async(
-                lambda: second.process.poll() is not None, "it has ended", LIMIT_S
+                lambda: second.process.poll() is not None, "the second bridge has ended", LIMIT_S
             )
             assert second.process.returncode == 1
             assert "another bridge is running under the name a (process " in second.log()

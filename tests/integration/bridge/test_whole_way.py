@@ -93,7 +93,7 @@ async def all_through(client: redis.Redis, sent: Mapping[str, Sequence[Any]]) ->
             len(truth.messages(entries(client, stream))) >= len(frames)
             for stream, frames in sent.items()
         ),
-        "everything that was sent is in Redis",
+        "all sent messages are in Redis",
         60,
     )
     for group, kinds in (
@@ -127,7 +127,7 @@ async def test_what_the_consumers_made_is_what_the_exchange_states(
         with workers(tmp_path, redis_url):
             await eventually_async(
                 lambda: client.hlen("consumers:status") == len(WORKERS) and bridge.status(),
-                "bridge and consumers are up",
+                "bridge and consumers have written a status",
                 60,
             )
             async with running_simulator(*arguments, ledger=ledger) as exchange:
@@ -163,7 +163,8 @@ async def assert_pages_show_it(pages: ProcessPages, client: redis.Redis) -> None
     does.
     """
     await eventually_async(
-        lambda: set(pages.reasons()) == {"exchange_disconnected"}, "the exchange is missed"
+        lambda: set(pages.reasons()) == {"exchange_disconnected"},
+        "the pages report the lost exchange",
     )
     assert pages.is_alive()
     if find_spec("prometheus_client") is None:
@@ -179,7 +180,7 @@ async def finished(exchange: RunningSimulator) -> None:
     async def is_finished() -> bool:
         return bool((await get_json(exchange, "/simulator/stats"))["finished"])
 
-    await eventually_async(is_finished, "the exchange has put out everything", TIMEOUT_S)
+    await eventually_async(is_finished, "the exchange has sent everything", TIMEOUT_S)
 
 
 def made_book(client: redis.Redis, symbol: str) -> dict[str, object]:

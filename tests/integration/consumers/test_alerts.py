@@ -88,7 +88,7 @@ def test_webhook_that_keeps_failing_is_an_error_without_the_address(
     with pytest.raises(NotDelivered, match=expected) as caught:
         move("0.5" if trouble in HANGS else "5")
     # The server may read a request after its sender has given up.
-    eventually(lambda: len(webhook.received) == 3, "it has had three requests")
+    eventually(lambda: len(webhook.received) == 3, "the webhook has received three requests")
     error: BaseException | None = caught.value
     while error is not None:
         assert SECRET not in f"{error} {error!r}"

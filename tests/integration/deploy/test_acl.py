@@ -94,16 +94,19 @@ async def test_each_user_can_do_its_work(tmp_path: Path, server: RedisServer) ->
                 status_url=observer,
             ) as bridge,
         ):  # fmt: skip
-            await eventually_async(lambda: all(admin.xlen(each) for each in streams), "published")
+            await eventually_async(
+                lambda: all(admin.xlen(each) for each in streams), "each stream has an entry"
+            )
             worker = Worker(tmp_path, candles, "candles", "--streams", TRADES)
             await eventually_async(
-                lambda: admin.hget("consumers:status", f"candles/{worker.name}"), "it reports"
+                lambda: admin.hget("consumers:status", f"candles/{worker.name}"),
+                "the worker has written a status",
             )
             await eventually_async(
                 lambda: json.loads(
                     str(admin.hget("consumers:status", f"candles/{worker.name}"))
                 ).get("handled"),
-                "the worker handles",
+                "the worker has handled entries",
             )
             for command in (("status",), ("tap", TRADES, "--count", "2")):
                 done = run_bridge(tmp_path, observer, *command)

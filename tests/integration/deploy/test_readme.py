@@ -40,10 +40,12 @@ async def test_the_consumer_of_the_readme_prints_best_prices(
             )
         try:
             await eventually_async(
-                lambda: LINE.search(output_file.read_text()), "it has printed", 40
+                lambda: LINE.search(output_file.read_text()), "the consumer has printed prices", 40
             )
             consumer.send_signal(signal.SIGTERM)
-            await eventually_async(lambda: consumer.poll() == 0, "it has stopped cleanly")
+            await eventually_async(
+                lambda: consumer.poll() == 0, "the consumer has stopped with exit code 0"
+            )
         finally:
             consumer.kill()
             consumer.wait()

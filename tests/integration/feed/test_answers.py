@@ -52,7 +52,7 @@ def receivers(subject: Subject, name: str) -> int:
 
 async def begun(exchange: ScriptedExchange, subject: Subject) -> Client:
     """The first client, once trades are confirmed and every request has a reply."""
-    await eventually_async(lambda: len(subject.granted) == 2, "it is answered")
+    await eventually_async(lambda: len(subject.granted) == 2, "both subscriptions are granted")
     client = exchange.clients[0]
     client.send(trade(1))
     await eventually_async(lambda: state(subject, TRADES) is State.CONFIRMED, "trades are received")
@@ -65,23 +65,29 @@ async def test_answer_proves_nothing_of_what_was_requested_behind_its_question(
     async with receiving_sessions(exchange.url, NAMES, **PATIENT) as subject:
         client, session = await begun(exchange, subject), subject.session
         session.remove([LIQUIDATIONS])
-        await eventually_async(lambda: client.subscribed == [TRADES], "it is left")
+        await eventually_async(
+            lambda: client.subscribed == [TRADES], "the other stream is unsubscribed"
+        )
         exchange.answers_pings = False
         subject.connection.request_answer()
-        await eventually_async(lambda: client.unanswered, "it is requested")
+        await eventually_async(lambda: client.unanswered, "a ping is sent")
         session.add([parse_stream(LIQUIDATIONS)])
 
         exchange.answers_pings = True
         client.send(client.unanswered[0], PONG)
         client.unanswered.clear()
         exchange.answers_pings = False
-        await eventually_async(lambda: LIQUIDATIONS in client.subscribed, "it is subscribed to")
-        await eventually_async(lambda: client.unanswered, "it is requested again")
+        await eventually_async(
+            lambda: LIQUIDATIONS in client.subscribed, "the stream is subscribed to"
+        )
+        await eventually_async(lambda: client.unanswered, "a second ping is sent")
         assert receivers(subject, TRADES) == 1
         assert receivers(subject, LIQUIDATIONS) == 0
 
         client.send(client.unanswered[0], PONG)
-        await eventually_async(lambda: receivers(subject, LIQUIDATIONS) == 1, "it is received")
+        await eventually_async(
+            lambda: receivers(subject, LIQUIDATIONS) == 1, "the stream counts as received"
+        )
 
 
 class Clock:
@@ -109,15 +115,15 @@ async def test_answer_that_took_long_claims_nothing_behind_its_question(
     async with receiving_sessions(
         exchange.url, [LIQUIDATIONS], clock_us=clock, **PATIENT
     ) as subject:
-        await eventually_async(lambda: subject.granted, "it is answered")
+        await eventually_async(lambda: subject.granted, "the subscription is granted")
         client = exchange.clients[0]
         exchange.answers_pings = False
         subject.connection.request_answer()
-        await eventually_async(lambda: client.unanswered, "it is requested")
+        await eventually_async(lambda: client.unanswered, "a ping is sent")
         pinged_us = clock()
         clock.ahead_us = 15_000_000  # the reply takes 15 s
         client.send(client.unanswered[0], PONG)
-        await eventually_async(lambda: len(answers(subject)) == 2, "the answer is there")
+        await eventually_async(lambda: len(answers(subject)) == 2, "the pong is received")
         exchange.answers_pings = True
         client.cut()
         await eventually_async(lambda: subject.sink.causes(LIQUIDATIONS), "the outage is over")
@@ -134,15 +140,17 @@ async def test_second_of_two_answers_that_were_requested_at_once_proves_nothing_
     # Periodic requests have the same interval.
     monkeypatch.setattr("bridge.feed.connection.PROOF_S", 0.2)
     async with receiving_sessions(exchange.url, [LIQUIDATIONS], **PATIENT) as subject:
-        await eventually_async(lambda: subject.granted, "it is answered")
+        await eventually_async(lambda: subject.granted, "the subscription is granted")
         client = exchange.clients[0]
         exchange.answers_pings = False
         subject.connection.request_answer()
-        await eventually_async(lambda: len(client.unanswered) >= 2, "both are requested")
+        await eventually_async(lambda: len(client.unanswered) >= 2, "both pings are sent")
         known = len(answers(subject))
         client.send(client.unanswered[0], PONG)
         client.send(client.unanswered[1], PONG)
-        await eventually_async(lambda: len(answers(subject)) >= known + 2, "both are there")
+        await eventually_async(
+            lambda: len(answers(subject)) >= known + 2, "both pongs are received"
+        )
 
         first, second = answers(subject)[known : known + 2]
         assert not first.is_inferred
@@ -157,21 +165,23 @@ async def test_where_no_answer_comes_nothing_is_claimed_behind_the_last_message(
     async with receiving_sessions(
         exchange.url, [LIQUIDATIONS], clock_us=clock, **patient
     ) as subject:
-        await eventually_async(lambda: exchange.clients, "it is connected")
+        await eventually_async(lambda: exchange.clients, "a client has connected")
         client = exchange.clients[0]
-        await eventually_async(lambda: client.pings, "it is requested")
-        client.send(liquidation(clock()))
-        await eventually_async(lambda: len(subject.granted) == 1, "it is taken to be received")
-        subject.connection.subscribe_again([LIQUIDATIONS])
-        await eventually_async(lambda: len(client.pings) == 2, "it is requested again")
+        await eventually_async(lambda: client.pings, "a ping is sent")
         client.send(liquidation(clock()))
         await eventually_async(
-            lambda: len(subject.sink.messages(LIQUIDATIONS)) == 2, "both are received"
+            lambda: len(subject.granted) == 1, "the stream is inferred to be received"
+        )
+        subject.connection.subscribe_again([LIQUIDATIONS])
+        await eventually_async(lambda: len(client.pings) == 2, "a second ping is sent")
+        client.send(liquidation(clock()))
+        await eventually_async(
+            lambda: len(subject.sink.messages(LIQUIDATIONS)) == 2, "both messages are received"
         )
         received_us = clock()
         clock.ahead_us = 15_000_000
         await eventually_async(
-            lambda: len(subject.granted) == 2, "it is taken to be received still"
+            lambda: len(subject.granted) == 2, "the second subscription is inferred, too"
         )
         assert all(answer.is_inferred for answer in answers(subject))
         exchange.answers_pings = True
@@ -193,9 +203,11 @@ async def test_refused_stream_does_not_count_as_received_until_it_is_granted(
 
         exchange.greet = refuse
         await eventually_async(
-            lambda: state(subject, LIQUIDATIONS) is State.REJECTED, "it is refused"
+            lambda: state(subject, LIQUIDATIONS) is State.REJECTED, "the stream is refused"
         )
-        await eventually_async(lambda: receivers(subject, TRADES) == 1, "the other goes on")
+        await eventually_async(
+            lambda: receivers(subject, TRADES) == 1, "the other stream counts as received"
+        )
         assert receivers(subject, LIQUIDATIONS) == 0
         assert subject.sink.causes(LIQUIDATIONS) == []
 
@@ -203,7 +215,9 @@ async def test_refused_stream_does_not_count_as_received_until_it_is_granted(
         granted_us = now_us()
         connection = subject.connection
         connection.subscribe_again([LIQUIDATIONS])
-        await eventually_async(lambda: subject.sink.causes(LIQUIDATIONS), "it is received again")
+        await eventually_async(
+            lambda: subject.sink.causes(LIQUIDATIONS), "the stream's outage is closed"
+        )
         assert state(subject, LIQUIDATIONS) is State.PENDING
         [outage] = subject.sink.outages[LIQUIDATIONS]
         assert outage.cause is GapCause.CONNECTION_LOST
@@ -223,13 +237,15 @@ async def test_replacement_that_is_refused_what_the_old_one_receives_does_not_ta
 
         exchange.greet = refuse
         subject.session.replace("a test")
-        await eventually_async(lambda: len(exchange.clients) >= 2, "there is a replacement")
-        await eventually_async(lambda: exchange.clients[1].is_gone, "it goes")
+        await eventually_async(lambda: len(exchange.clients) >= 2, "a replacement has connected")
+        await eventually_async(lambda: exchange.clients[1].is_gone, "the replacement has closed")
         assert not old.said_goodbye
         assert receivers(subject, LIQUIDATIONS) == 1
 
-        await eventually_async(lambda: old.said_goodbye, "the next one takes over")
-        await eventually_async(lambda: exchange.open == exchange.clients[2:3], "and is alone")
+        await eventually_async(lambda: old.said_goodbye, "the old connection gets a close frame")
+        await eventually_async(
+            lambda: exchange.open == exchange.clients[2:3], "only the next replacement is open"
+        )
         assert subject.sink.causes(LIQUIDATIONS) == []
 
 
@@ -240,12 +256,14 @@ async def test_refused_stream_that_brings_a_message_counts_as_received(
         client = await begun(exchange, subject)
         client.send(UNKNOWN)
         await eventually_async(
-            lambda: state(subject, LIQUIDATIONS) is State.REJECTED, "it is refused"
+            lambda: state(subject, LIQUIDATIONS) is State.REJECTED, "the stream is refused"
         )
         assert receivers(subject, LIQUIDATIONS) == 0
         client.send(frames.LIQUIDATION)
 
-        await eventually_async(lambda: receivers(subject, LIQUIDATIONS) == 1, "it is received")
+        await eventually_async(
+            lambda: receivers(subject, LIQUIDATIONS) == 1, "the stream counts as received"
+        )
         assert state(subject, LIQUIDATIONS) is State.CONFIRMED
 
 
@@ -259,7 +277,7 @@ async def test_late_error_is_not_about_what_was_granted_before(
         client.send(UNKNOWN.replace("4006", str(code)))
         client.send(trade(2))
         await eventually_async(
-            lambda: subject.numbers(TRADES) == [1, 2], "what follows is received"
+            lambda: subject.numbers(TRADES) == [1, 2], "the next message is received"
         )
 
         assert state(subject, LIQUIDATIONS) is State.PENDING
@@ -275,10 +293,12 @@ async def test_error_that_cannot_be_about_the_stream_requested_alone_refuses_not
         with capture_logs() as logged:
             client.send(UNKNOWN.replace("4006", "4001"))
             await eventually_async(
-                lambda: 4008 in [each.get("code") for each in logged], "there is another error"
+                lambda: 4008 in [each.get("code") for each in logged], "the log has another error"
             )
         exchange.greet = lambda client, _: None
-        await eventually_async(lambda: receivers(subject, LIQUIDATIONS) == 1, "it is received")
+        await eventually_async(
+            lambda: receivers(subject, LIQUIDATIONS) == 1, "the stream counts as received"
+        )
 
         assert subject.rejected == []
         assert state(subject, LIQUIDATIONS) is State.PENDING
@@ -289,12 +309,16 @@ async def test_new_stream_does_not_wait_until_each_candidate_was_requested_alone
 ) -> None:
     quiet = [f"stockPrice.{ticker}" for ticker in "ABCD"]
     async with receiving_sessions(exchange.url, quiet, **PATIENT) as subject:
-        await eventually_async(lambda: len(subject.granted) == len(quiet), "it is answered")
+        await eventually_async(
+            lambda: len(subject.granted) == len(quiet), "all subscriptions are granted"
+        )
         client = exchange.clients[0]
         client.send(UNKNOWN.replace("4006", "4001"))
-        await eventually_async(lambda: len(client.requests) == 2, "the first is requested alone")
+        await eventually_async(
+            lambda: len(client.requests) == 2, "the first candidate is requested alone"
+        )
         subject.session.add([parse_stream(LIQUIDATIONS)])
-        await eventually_async(lambda: len(client.requests) == 6, "all are requested")
+        await eventually_async(lambda: len(client.requests) == 6, "all candidates are requested")
 
         parameters = [request["params"] for request in client.requests[1:]]
         assert parameters.index([LIQUIDATIONS]) < len(quiet)
@@ -308,7 +332,9 @@ async def test_error_of_an_unknown_code_refuses_no_stream_that_was_not_requested
         client = await begun(exchange, subject)
         client.send('{"id":null,"error":{"code":4001,"message":"Internal error"}}')
         before = len(client.requests)
-        await eventually_async(lambda: len(client.requests) > before, "it is requested alone")
+        await eventually_async(
+            lambda: len(client.requests) > before, "a candidate is requested alone"
+        )
 
         assert client.requests[-1]["params"] == [LIQUIDATIONS]
         assert state(subject, LIQUIDATIONS) is State.PENDING

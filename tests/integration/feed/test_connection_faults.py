@@ -72,7 +72,7 @@ async def received(subject: Subject, last: int) -> None:
 async def test_session_tries_a_port_that_refuses_until_it_opens() -> None:
     port = free_port()
     async with receiving_sessions(f"ws://127.0.0.1:{port}", NAMES) as subject:
-        await eventually_async(lambda: subject.session.attempts > 3, "it is tried again")
+        await eventually_async(lambda: subject.session.attempts > 3, "the session connects again")
         assert "Connect call failed" in subject.session.trouble
         async with scripted_exchange(port) as exchange:
             (await client_of(exchange)).send(trade(1))
@@ -101,7 +101,7 @@ async def test_session_refuses_a_certificate_of_an_unknown_authority(tmp_path: P
         scripted_exchange(tls=new_certificates(tmp_path).server) as exchange,
         receiving_sessions(exchange.url, NAMES) as subject,
     ):
-        await eventually_async(lambda: subject.session.attempts > 2, "it is tried again")
+        await eventually_async(lambda: subject.session.attempts > 2, "the session connects again")
         assert "CERTIFICATE_VERIFY_FAILED" in subject.session.trouble
 
 
@@ -113,7 +113,7 @@ async def test_refused_handshake_is_not_repeated_before_the_time_that_the_exchan
     exchange.handshakes = [refusal.encode()]
     async with receiving_sessions(exchange.url, NAMES) as subject:
         await eventually_async(
-            lambda: subject.session.trouble.startswith("refused"), "it is reported"
+            lambda: subject.session.trouble.startswith("refused"), "the refusal is reported"
         )
         assert subject.session.trouble == f"refused with HTTP {status[:3]}, not before 1 s"
         (await client_of(exchange)).send(trade(1))
@@ -159,11 +159,11 @@ async def test_no_session_connects_while_one_has_to_wait(
     async with receiving_sessions(exchange.url, NAMES, count=2) as subject:
         await eventually_async(
             lambda: any(session.trouble.startswith("refused") for session in subject.sessions),
-            "it is reported",
+            "the refusal is reported",
         )
-        await eventually_async(lambda: exchange.clients, "the other was let in before")
+        await eventually_async(lambda: exchange.clients, "the other session has connected")
         exchange.clients[0].cut()
-        await eventually_async(lambda: len(exchange.attempts) == 4, "both try again")
+        await eventually_async(lambda: len(exchange.attempts) == 4, "both sessions connect again")
 
     told_s, _, *again = sorted(exchange.attempts)
     assert min(again) - told_s >= 0.99
@@ -189,7 +189,7 @@ async def test_connection_that_is_reset_leaves_an_outage_in_every_stream(
 ) -> None:
     async with receiving_sessions(exchange.url, NAMES) as subject:
         client = await client_of(exchange)
-        await eventually_async(lambda: subject.granted, "it is answered")
+        await eventually_async(lambda: subject.granted, "the subscription is granted")
         say_trades(client, 1, 20)
         await received(subject, 20)
         client.cut()
@@ -226,10 +226,12 @@ async def test_session_is_back_at_once_after_a_goodbye_on_a_connection_that_was_
     async with receiving_sessions(
         exchange.url, [LIQUIDATIONS], **PATIENT, reconnect_initial_s=30, reconnect_max_s=60
     ) as subject:
-        await eventually_async(lambda: subject.granted, "it is answered")
+        await eventually_async(lambda: subject.granted, "the subscription is granted")
         exchange.clients[0].close()
 
-        await eventually_async(lambda: len(exchange.clients) == 2, "it is connected again")
+        await eventually_async(
+            lambda: len(exchange.clients) == 2, "the session has connected again"
+        )
 
 
 async def test_exchange_that_greets_and_hangs_up_is_called_later_and_later(
@@ -244,7 +246,9 @@ async def test_exchange_that_greets_and_hangs_up_is_called_later_and_later(
         async with receiving_sessions(
             exchange.url, [TRADES], reconnect_initial_s=0.02, reconnect_max_s=10
         ):
-            await eventually_async(lambda: len(pauses(logged)) >= 5, "it is called again and again")
+            await eventually_async(
+                lambda: len(pauses(logged)) >= 5, "the session has reconnected 5 times"
+            )
 
     for number, pause_s in enumerate(pauses(logged)[:5]):
         assert 0.01 * 2**number <= pause_s <= 0.02 * 2**number
@@ -258,13 +262,16 @@ async def test_pauses_begin_small_again_after_a_replacement_took_over(
         async with receiving_sessions(
             exchange.url, [LIQUIDATIONS], **PATIENT, reconnect_initial_s=0.02, reconnect_max_s=100
         ) as subject:
-            await eventually_async(lambda: subject.granted, "it is connected and answered")
+            await eventually_async(lambda: subject.granted, "the subscription is granted")
             subject.session.replace("a test")
             await eventually_async(
-                lambda: any(each["event"] == "feed_replaced" for each in logged), "it is replaced"
+                lambda: any(each["event"] == "feed_replaced" for each in logged),
+                "the connection is replaced",
             )
             exchange.open[0].cut()
-            await eventually_async(lambda: len(exchange.clients) == 3, "it is connected again")
+            await eventually_async(
+                lambda: len(exchange.clients) == 3, "the session has connected again"
+            )
 
     assert pauses(logged)[-1] <= 0.02
 
@@ -292,23 +299,31 @@ async def test_wall_clock_that_is_set_delays_no_replacement_and_no_reconnect(
     async with receiving_sessions(
         exchange.url, [LIQUIDATIONS], clock_us=clock, **PATIENT
     ) as subject:
-        await eventually_async(lambda: subject.granted, "it is answered")
+        await eventually_async(lambda: subject.granted, "the subscription is granted")
         subject.session.replace("a test")
-        await eventually_async(lambda: len(subject.granted) == 2, "the new one is answered")
+        await eventually_async(
+            lambda: len(subject.granted) == 2, "the new connection's subscription is granted"
+        )
         clock.ahead_us = step_s * 1_000_000
-        await eventually_async(lambda: exchange.clients[0].said_goodbye, "the old one is closed", 5)
+        await eventually_async(
+            lambda: exchange.clients[0].said_goodbye, "the old connection gets a close frame", 5
+        )
         exchange.clients[1].cut()
-        await eventually_async(lambda: len(exchange.clients) == 3, "it is connected again", 5)
-        await eventually_async(lambda: len(subject.granted) == 3, "and answered", 5)
+        await eventually_async(
+            lambda: len(exchange.clients) == 3, "the session has connected again", 5
+        )
+        await eventually_async(
+            lambda: len(subject.granted) == 3, "the subscription is granted again", 5
+        )
 
 
 async def test_records_that_are_no_frames_are_flushed_at_once(exchange: ScriptedExchange) -> None:
     async with receiving_sessions(exchange.url, [LIQUIDATIONS], **PATIENT) as subject:
         sink = subject.sink
-        await eventually_async(lambda: sink.kept(Answered), "it is answered")
+        await eventually_async(lambda: sink.kept(Answered), "the ping is answered")
         assert sink.flushed == len(sink.records)
         exchange.clients[0].cut()
-        await eventually_async(lambda: sink.kept(Lost), "it is lost")
+        await eventually_async(lambda: sink.kept(Lost), "the loss is recorded")
         assert sink.flushed == len(sink.records)
 
 
@@ -317,15 +332,19 @@ async def test_replacement_that_ends_while_the_old_one_is_closed_is_made_again(
 ) -> None:
     async with receiving_sessions(exchange.url, [LIQUIDATIONS], **PATIENT) as subject:
         session = subject.session
-        await eventually_async(lambda: subject.granted, "it is answered")
+        await eventually_async(lambda: subject.granted, "the subscription is granted")
         old = exchange.clients[0]
         old.answers_goodbye = False  # the closing handshake stays unfinished
         session.replace("a test")
-        await eventually_async(lambda: old.said_goodbye, "the old one gets a close frame")
+        await eventually_async(lambda: old.said_goodbye, "the old connection gets a close frame")
         exchange.clients[1].cut()
 
-        await eventually_async(lambda: len(exchange.clients) == 3, "it is connected again")
-        await eventually_async(lambda: session.is_connected, "and the session says so")
+        await eventually_async(
+            lambda: len(exchange.clients) == 3, "the session has connected again"
+        )
+        await eventually_async(
+            lambda: session.is_connected, "the session reports that it is connected"
+        )
 
 
 async def test_session_is_back_at_once_after_a_goodbye_to_the_old_one_and_its_replacement(
@@ -342,7 +361,7 @@ async def test_session_is_back_at_once_after_a_goodbye_to_the_old_one_and_its_re
         session.replace("a test")
         await client_of(exchange, 2)
         await eventually_async(
-            lambda: len(subject.granted) == 4, "the new one is answered, behind all it brought"
+            lambda: len(subject.granted) == 4, "the new connection's subscriptions are granted"
         )
         for client in exchange.clients:
             client.close()
@@ -363,13 +382,17 @@ async def test_connection_that_waits_to_be_closed_is_not_probed_without_a_pause(
         subject.sink.keeps_open = (
             True  # the old connection stays open: it lacks messages of the new one
         )
-        await eventually_async(lambda: subject.granted, "it is answered")
+        await eventually_async(lambda: subject.granted, "the subscription is granted")
         old = exchange.clients[0]
         old.send(tick())
         subject.session.replace("a test")
-        await eventually_async(lambda: len(subject.granted) == 2, "the new one is answered")
+        await eventually_async(
+            lambda: len(subject.granted) == 2, "the new connection's subscription is granted"
+        )
         before = len(old.pings)
-        await eventually_async(lambda: len(old.pings) >= before + 6, "the old one is probed")
+        await eventually_async(
+            lambda: len(old.pings) >= before + 6, "the old connection gets pings"
+        )
 
         first, *_, last = old.pings[before : before + 6]
         assert last - first > 0.5  # five pings a second, not one per pong
@@ -386,7 +409,7 @@ async def test_half_open_socket_is_found_and_replaced(
         exchange.answers_pings = False
         asleep_s = asyncio.get_running_loop().time()
 
-        await eventually_async(lambda: client.is_gone, "it is given up")
+        await eventually_async(lambda: client.is_gone, "the connection is closed")
         exchange.answers_pings = True
         (await client_of(exchange, 2)).send(trade(21))
         await received(subject, 21)
@@ -414,12 +437,12 @@ async def test_server_that_never_pongs_but_sends_frames_is_received(
 async def test_quiet_connection_that_answers_lives(exchange: ScriptedExchange) -> None:
     async with receiving_sessions(exchange.url, NAMES) as subject:
         client = await client_of(exchange)
-        await eventually_async(lambda: subject.granted, "it is answered")
+        await eventually_async(lambda: subject.granted, "the subscription is granted")
         first_us = subject.sink.kept(Answered)[0].at_us
 
         await eventually_async(
             lambda: (subject.sink.kept(Answered)[-1].pinged_us or 0) > first_us,
-            "its answers prove that nothing was missed",
+            "a later ping is answered",
         )
         assert exchange.open == [client]
 
@@ -444,7 +467,9 @@ async def test_rubbish_goes_to_the_sink_whole_and_what_follows_is_received(
         for body, opcode in rubbish:
             client.send(body, opcode)
         client.send(trade(2).encode(), BINARY)
-        await eventually_async(lambda: len(subject.sink.messages(TRADES)) == 3, "all are received")
+        await eventually_async(
+            lambda: len(subject.sink.messages(TRADES)) == 3, "all trades are received"
+        )
 
         received = subject.sink.messages(TRADES)
         assert [b'"t":' in body.replace(b" ", b"") for body in received] == [True, False, True]
@@ -479,7 +504,7 @@ async def test_exchange_that_pings_and_never_reads_the_pongs_is_given_up(
             await asyncio.sleep(0)
         await eventually_async(
             lambda: subject.session.trouble == "the exchange does not read what it is sent",
-            "it is reported",
+            "the stalled exchange is reported",
         )
         (await client_of(exchange, 2)).send(trade(1))
         await received(subject, 1)
@@ -543,7 +568,9 @@ async def test_storm_of_resets_does_not_hammer_the_exchange(
     async with receiving_sessions(
         exchange.url, NAMES, count=6, handshakes_per_s=10, reconnect_max_s=0.02
     ):
-        await eventually_async(lambda: len(exchange.attempts) >= 20, "they come again and again")
+        await eventually_async(
+            lambda: len(exchange.attempts) >= 20, "the session connects 20 times"
+        )
     took_s = exchange.attempts[19] - exchange.attempts[0]
 
     # Eight attempts at once, then ten a second, over all sessions; the first may be recorded late.
@@ -563,7 +590,7 @@ async def test_refused_stream_is_reported_and_the_rest_continues(
     async with receiving_sessions(exchange.url, [*NAMES, refused, "stockPrice.AAPL"]) as subject:
         client = await client_of(exchange)
         client.send(trade(1))
-        await eventually_async(lambda: subject.rejected, "it is refused")
+        await eventually_async(lambda: subject.rejected, "the stream is refused")
         client.send(trade(2))
         await received(subject, 2)
         status = subject.session.status()

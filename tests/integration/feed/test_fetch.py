@@ -54,7 +54,7 @@ def kinds(sink: RecordingSink, name: str) -> list[BodyKind]:
 
 
 async def is_had(subject: Fetching, name: str) -> None:
-    await eventually_async(lambda: name not in subject.sink.wanted, "it is not wanted any more")
+    await eventually_async(lambda: name not in subject.sink.wanted, "the data is no longer wanted")
 
 
 def requested(subject: Fetching, part: str) -> list[dict[str, str]]:
@@ -114,7 +114,9 @@ async def test_trades_deeper_than_history_reaches_are_at_their_end() -> None:
     sink.outcomes[TRADES] = chain(repeat(Reach.DEEPER, 11), repeat(Reach.DONE))
     async with fetching(sink, NAMES, lambda _: EMPTY) as subject:
         sink.want(TRADES, TradesWanted(back=1_000_000))
-        await eventually_async(lambda: BodyKind.END in kinds(sink, TRADES), "the end is reported")
+        await eventually_async(
+            lambda: BodyKind.END in kinds(sink, TRADES), "the end of the history is recorded"
+        )
         sink.wanted.clear()
 
     deepest = max(
@@ -128,7 +130,9 @@ async def test_history_that_does_not_show_what_was_received_yet_is_requested_aga
     sink.outcomes[TRADES] = repeat(Reach.STALE)
     async with fetching(sink, NAMES, lambda _: EMPTY) as subject:
         sink.want(TRADES, TradesWanted(back=50))
-        await eventually_async(lambda: len(requested(subject, "/history")) >= 3, "again and again")
+        await eventually_async(
+            lambda: len(requested(subject, "/history")) >= 3, "three pages are requested"
+        )
         sink.wanted.clear()
 
     assert {each["offset"] for each in requested(subject, "/history")} == {"0"}
@@ -162,7 +166,7 @@ async def test_body_that_is_only_journaled_ends_asking() -> None:
     sink.outcomes[BOOK] = repeat(None)
     async with fetching(sink, NAMES, lambda _: http("200 OK", BODY)) as subject:
         sink.want(BOOK, BookWanted())
-        await eventually_async(lambda: kinds(sink, BOOK), "it is in the journal")
+        await eventually_async(lambda: kinds(sink, BOOK), "the body is recorded")
         await is_idle(BOOK)
 
         assert len(subject.server.request_lines) == 1
@@ -174,7 +178,8 @@ async def test_book_that_the_exchange_itself_refuses_again_and_again_is_given_up
         with capture_logs() as logged:
             subject.sink.want(BOOK, BookWanted())
             await eventually_async(
-                lambda: None in delays_logged(logged, "snapshot_refused"), "it is given up"
+                lambda: None in delays_logged(logged, "snapshot_refused"),
+                "the log reports that no request follows",
             )
         assert len(subject.server.request_lines) == 9
         assert len(delays_logged(logged, "snapshot_refused")) == 2
@@ -188,12 +193,12 @@ async def test_book_that_is_ahead_is_requested_again_as_soon_as_it_is_wanted_ane
     sink.outcomes[BOOK] = chain([Join.AHEAD], repeat(Join.TOO_OLD))
     async with fetching(sink, NAMES, lambda _: http("200 OK", BODY)) as subject:
         sink.want(BOOK, BookWanted())
-        await eventually_async(lambda: kinds(sink, BOOK), "it is ahead")
+        await eventually_async(lambda: kinds(sink, BOOK), "the body is recorded")
         assert len(subject.server.request_lines) == 1
         sink.want(BOOK, BookWanted())
 
         await eventually_async(
-            lambda: len(subject.server.request_lines) > 2, "it is requested again"
+            lambda: len(subject.server.request_lines) > 2, "the book is requested again"
         )
         sink.wanted.clear()
 
@@ -203,7 +208,9 @@ async def test_account_that_was_refused_is_had_once_it_is_not(refusal: bytes) ->
     with capture_logs() as logged:
         async with fetching(RecordingSink(), NAMES, refused_at_first(b"[]", refusal)) as subject:
             subject.fetch.fetch_account([parse_stream(ORDERS)])
-            await eventually_async(lambda: kinds(subject.sink, ORDERS), "it is had")
+            await eventually_async(
+                lambda: kinds(subject.sink, ORDERS), "the account's body is recorded"
+            )
 
     assert kinds(subject.sink, ORDERS) == [BodyKind.MAIN]
     assert len(delays_logged(logged, "snapshot_refused")) == 1
@@ -213,7 +220,9 @@ async def test_public_stream_that_was_subscribed_to_is_not_requested_as_an_accou
     with capture_logs() as logged:
         async with fetching(RecordingSink(), NAMES, lambda _: EMPTY) as subject:
             subject.fetch.fetch_account(map(parse_stream, NAMES))
-            await eventually_async(lambda: kinds(subject.sink, ORDERS), "the account is had")
+            await eventually_async(
+                lambda: kinds(subject.sink, ORDERS), "the account's body is recorded"
+            )
             await is_idle(BOOK)
 
             assert [line.split()[1] for line in subject.server.request_lines] == ["/api/v1/orders"]
@@ -226,7 +235,7 @@ async def test_account_that_no_connection_is_to_receive_is_not_requested_any_mor
     async with fetching(RecordingSink(), NAMES, lambda _: FORBIDDEN) as subject:
         subject.fetch.fetch_account([parse_stream(ORDERS)])
         await eventually_async(
-            lambda: len(subject.server.request_lines) >= 3, "it is requested again and again"
+            lambda: len(subject.server.request_lines) >= 3, "three requests are sent"
         )
         if how == "left":
             subject.sink.take(Subscribed(now_us(), subject.connection, [TRADES]))
@@ -238,7 +247,7 @@ async def test_account_that_no_connection_is_to_receive_is_not_requested_any_mor
 async def is_idle(name: str) -> None:
     await eventually_async(
         lambda: all(each.get_name() != f"fetch-{name}" for each in asyncio.all_tasks()),
-        "nothing is requested any more",
+        "no request is running",
     )
 
 
@@ -257,7 +266,7 @@ async def test_account_is_read_again_where_an_update_came_in_between() -> None:
     sink = Updated()
     async with fetching(sink, NAMES, reply) as subject:
         subject.fetch.fetch_account([parse_stream(ORDERS)])
-        await eventually_async(lambda: kinds(sink, ORDERS), "it is had")
+        await eventually_async(lambda: kinds(sink, ORDERS), "the account's body is recorded")
 
         assert len(subject.server.request_lines) == 2
 
@@ -302,7 +311,8 @@ async def test_account_does_not_wait_for_ever_for_fills_that_are_refused() -> No
             subject.sink.want(ORDERS, FillsWanted(now_us(), now_us() + 10_000_000))
             subject.fetch.fetch_account([parse_stream(ORDERS)])
             await eventually_async(
-                lambda: BodyKind.MAIN in kinds(subject.sink, ORDERS), "how it stands is had"
+                lambda: BodyKind.MAIN in kinds(subject.sink, ORDERS),
+                "the account's main body is recorded",
             )
         assert len(requested(subject, "/fills")) == 6
         assert len(delays_logged(logged, "fills_refused")) == 2

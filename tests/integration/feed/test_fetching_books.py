@@ -40,16 +40,14 @@ def books(request: str) -> bytes:
 
 async def wants_book(subject: Subject) -> None:
     """Want the book once its stream is received; each reply is ahead of what was received."""
-    await eventually_async(lambda: subject.sink.receivers(BOOK), "it is received")
+    await eventually_async(lambda: subject.sink.receivers(BOOK), "the stream counts as received")
     subject.sink.outcomes[BOOK] = repeat(Join.AHEAD)
     subject.sink.want(BOOK, BookWanted())
-    await eventually_async(
-        lambda: len(subject.requests(PATH)) >= 3, "it is requested again and again"
-    )
+    await eventually_async(lambda: len(subject.requests(PATH)) >= 3, "three requests are sent")
 
 
 async def is_not_asked_for(subject: Subject) -> None:
-    await eventually_async(lambda: not subject.asks_for(BOOK), "nothing is requested any more")
+    await eventually_async(lambda: not subject.asks_for(BOOK), "no request is running")
 
 
 async def test_book_of_a_stream_that_was_left_is_not_requested_any_more(
@@ -73,19 +71,27 @@ async def test_book_is_not_requested_while_its_connection_is_unavailable_and_the
         await is_not_asked_for(subject)
 
         exchange.handshakes.clear()
-        await eventually_async(lambda: subject.sink.receivers(BOOK), "it is received again")
+        await eventually_async(
+            lambda: subject.sink.receivers(BOOK), "the stream's outage is closed"
+        )
         subject.sink.outcomes.clear()
         subject.sink.want(BOOK, BookWanted())
-        await eventually_async(lambda: BOOK not in subject.sink.wanted, "its book is known")
+        await eventually_async(
+            lambda: BOOK not in subject.sink.wanted, "the book is no longer wanted"
+        )
 
 
 async def test_book_of_a_stream_that_is_not_planned_is_not_requested(
     exchange: ScriptedExchange,
 ) -> None:
     async with receiving_feed(exchange, SubscriptionPlan((OTHER,)), books) as subject:
-        await eventually_async(lambda: subject.sink.receivers(OTHER), "it is received")
+        await eventually_async(
+            lambda: subject.sink.receivers(OTHER), "the stream counts as received"
+        )
         subject.sink.want(BOOK, BookWanted())
-        await eventually_async(lambda: not subject.sink.requested.is_set(), "it is polled")
+        await eventually_async(
+            lambda: not subject.sink.requested.is_set(), "the feed has read the request"
+        )
 
         assert not subject.asks_for(BOOK)
         assert subject.requests(PATH) == []

@@ -31,15 +31,17 @@ async def exchange(
 
 async def begun(exchange: ScriptedExchange, subject: Subject) -> Client:
     """The first client, once its ping is answered and it has received a message."""
-    await eventually_async(lambda: subject.granted, "it is answered")
+    await eventually_async(lambda: subject.granted, "the subscription is granted")
     exchange.clients[0].send(frames.LIQUIDATION)
-    await eventually_async(lambda: subject.sink.messages(LIQUIDATIONS), "it is received")
+    await eventually_async(lambda: subject.sink.messages(LIQUIDATIONS), "a message is received")
     return exchange.clients[0]
 
 
 async def is_back(exchange: ScriptedExchange, subject: Subject) -> None:
-    await eventually_async(lambda: len(exchange.clients) == 2, "it is connected again")
-    await eventually_async(lambda: subject.session.is_connected, "and says so")
+    await eventually_async(lambda: len(exchange.clients) == 2, "the session has connected again")
+    await eventually_async(
+        lambda: subject.session.is_connected, "the session reports that it is connected"
+    )
 
 
 @pytest.mark.parametrize("answers_the_end", [True, False])
@@ -81,11 +83,13 @@ async def test_replaced_connection_ends_though_the_exchange_does_not_close_it(
     exchange: ScriptedExchange,
 ) -> None:
     async with receiving_sessions(exchange.url, NAMES, **PATIENT) as subject:
-        await eventually_async(lambda: subject.granted, "it is answered")
+        await eventually_async(lambda: subject.granted, "the subscription is granted")
         client = exchange.clients[0]
         client.answers_goodbye = False
         subject.session.replace("a test")
-        await eventually_async(lambda: client.said_goodbye, "it gets a close frame")
+        await eventually_async(lambda: client.said_goodbye, "the old connection gets a close frame")
 
-        await eventually_async(lambda: exchange.open == exchange.clients[1:], "it is gone")
+        await eventually_async(
+            lambda: exchange.open == exchange.clients[1:], "the old connection is closed"
+        )
         assert subject.sink.causes(LIQUIDATIONS) == []

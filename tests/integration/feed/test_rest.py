@@ -189,10 +189,10 @@ async def test_clock_learns_nothing_from_a_reply_that_is_no_time(body: bytes) ->
     async with answering(lambda _: http("200 OK", body)) as (rest, server):
         clock = ExchangeClock(lambda: time.time_ns() // 1000)
         running = asyncio.create_task(clock.run(rest))
-        await eventually_async(lambda: server.request_lines, "it is requested")
+        await eventually_async(lambda: server.request_lines, "the time is requested")
         clock.suspect()
         await eventually_async(
-            lambda: running.done() or len(server.request_lines) > 1, "and once more"
+            lambda: running.done() or len(server.request_lines) > 1, "the time is requested again"
         )
 
         assert clock.offset_us is None

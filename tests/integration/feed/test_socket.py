@@ -51,7 +51,7 @@ class Exchange:
 
     async def write(self, *portions: bytes) -> None:
         """Write each portion by itself, so that the client reads it by itself."""
-        await eventually_async(lambda: self._writer, "the client is there")
+        await eventually_async(lambda: self._writer, "the client has connected")
         assert self._writer is not None
         for portion in portions:
             self._writer.write(portion)
@@ -151,9 +151,13 @@ async def test_messages_are_handed_over_one_by_one_however_they_are_read() -> No
     whole = b"".join(map(frame, MANY))
     async with listening(exchange) as received:
         await exchange.write(whole)
-        await eventually_async(lambda: len(received.bodies) == len(MANY), "all are there")
+        await eventually_async(
+            lambda: len(received.bodies) == len(MANY), "all messages are received"
+        )
         await exchange.write(*[bytes([byte]) for byte in frame(b"x" * 200) + HELLO])
-        await eventually_async(lambda: len(received.bodies) == len(MANY) + 2, "two more")
+        await eventually_async(
+            lambda: len(received.bodies) == len(MANY) + 2, "two more messages are received"
+        )
 
     assert received.bodies == [*MANY, b"x" * 200, b"Hello"]
 
@@ -165,7 +169,9 @@ async def test_portions_may_end_anywhere(cut: int) -> None:
     whole = b"".join(map(frame, sent))
     async with listening(exchange) as received:
         await exchange.write(whole[:cut], whole[cut:-cut], whole[-cut:])
-        await eventually_async(lambda: len(received.bodies) == len(sent), "all are there")
+        await eventually_async(
+            lambda: len(received.bodies) == len(sent), "all messages are received"
+        )
 
     assert received.bodies == sent
 
@@ -174,7 +180,7 @@ async def test_messages_that_come_with_the_handshakes_answer_are_handed_over() -
     exchange = Exchange(head=HELLO + frame(b"y" * 500)[:100])
     async with listening(exchange) as received:
         await exchange.write(frame(b"y" * 500)[100:])
-        await eventually_async(lambda: len(received.bodies) == 2, "both are there")
+        await eventually_async(lambda: len(received.bodies) == 2, "both messages are received")
 
     assert received.bodies == [b"Hello", b"y" * 500]
 
@@ -185,7 +191,7 @@ async def test_fragments_with_a_ping_between_are_one_message_in_its_place() -> N
         await exchange.write(
             frame(b"before") + b"\x01\x03Hel" + b"\x89\x04ping" + b"\x80\x02lo" + frame(b"after")
         )
-        await eventually_async(lambda: len(received.bodies) == 3, "all are there")
+        await eventually_async(lambda: len(received.bodies) == 3, "all messages are received")
         await eventually_async(lambda: b"\x8a\x84" in exchange.received, "the ping is answered")
 
     assert received.bodies == [b"before", b"Hello", b"after"]
@@ -195,7 +201,7 @@ async def test_binary_message_is_handed_over() -> None:
     exchange = Exchange()
     async with listening(exchange) as received:
         await exchange.write(frame(b"\x00\xff", 0x82))
-        await eventually_async(lambda: received.bodies, "it is there")
+        await eventually_async(lambda: received.bodies, "the message is received")
 
     assert received.bodies == [b"\x00\xff"]
 
@@ -210,7 +216,7 @@ async def test_compressed_and_uncompressed_messages_keep_their_order() -> None:
     exchange = Exchange(extension=b"Sec-WebSocket-Extensions: permessage-deflate\r\n")
     async with listening(exchange, compression="deflate") as received:
         await exchange.write(packed(b"one" * 50) + frame(b"two") + packed(b"three" * 50))
-        await eventually_async(lambda: len(received.bodies) == 3, "all are there")
+        await eventually_async(lambda: len(received.bodies) == 3, "all messages are received")
 
     assert received.bodies == [b"one" * 50, b"two", b"three" * 50]
 
@@ -257,7 +263,7 @@ async def test_cut_in_the_middle_of_a_message_ends_the_connection_without_that_m
     exchange = Exchange()
     async with listening(exchange) as received:
         await exchange.write(HELLO + frame(b"lost" * 100)[:50])
-        await eventually_async(lambda: received.bodies, "the first is there")
+        await eventually_async(lambda: received.bodies, "the first message is received")
         exchange.cut()
         await eventually_async(lambda: received.end, "the connection has ended")
 
@@ -268,7 +274,7 @@ async def test_fault_of_the_receiver_is_raised_to_the_listener() -> None:
     exchange = Exchange()
     async with listening(exchange, receiver=Failing()) as received:
         await exchange.write(HELLO + HELLO)
-        await eventually_async(lambda: received.end, "it is reported")
+        await eventually_async(lambda: received.end, "the error is raised")
 
     assert isinstance(received.end, ZeroDivisionError)
 
@@ -277,7 +283,7 @@ async def test_connection_that_ended_before_it_was_listened_to_raises_its_end() 
     exchange = Exchange(head=HELLO)
     async with serving(exchange) as url, connect(url, create_connection=MessageSocket) as socket:
         exchange.cut_softly()
-        await eventually_async(lambda: socket.state is State.CLOSED, "the end has come")
+        await eventually_async(lambda: socket.state is State.CLOSED, "the socket is closed")
         with pytest.raises(ConnectionClosedError):
             await cast("MessageSocket", socket).listen(Received())
 
@@ -286,10 +292,10 @@ async def test_receiver_is_flushed_once_for_all_that_was_read_at_once() -> None:
     exchange = Exchange()
     async with listening(exchange) as received:
         await exchange.write(HELLO)
-        await eventually_async(lambda: received.bodies, "the first is there")
+        await eventually_async(lambda: received.bodies, "the first message is received")
         flushes = len(received.flushed)
         await exchange.write(HELLO * 50)
-        await eventually_async(lambda: len(received.bodies) == 51, "all are there")
+        await eventually_async(lambda: len(received.bodies) == 51, "all messages are received")
 
     assert received.flushed[flushes:] == [51]
 
@@ -299,7 +305,7 @@ async def test_pong_is_handed_over_in_its_place_between_messages() -> None:
     received = Received()
     async with listening(exchange, receiver=received, pings=[b"one", b"two"]):
         await exchange.write(HELLO + frame(b"one", 0x8A) + frame(b"Hello again"))
-        await eventually_async(lambda: received.pongs, "the pong is there")
+        await eventually_async(lambda: received.pongs, "the pong is received")
 
     assert received.pongs == [b"one"]
     assert received.bodies == [b"Hello", b"Hello again"]

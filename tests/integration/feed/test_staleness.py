@@ -37,14 +37,16 @@ async def test_periodic_stream_without_messages_is_suspected_reported_and_replac
     with capture_logs() as logged:
         plan = SubscriptionPlan((TICKERS, LIQUIDATIONS))
         async with receiving_feed(exchange, plan, refuses, **QUICK) as subject:
-            await eventually_async(lambda: subject.feed.troubles(), "it is a trouble", 30)
+            await eventually_async(lambda: subject.feed.troubles(), "the stream is reported", 30)
             assert subject.feed.status()[0]["stale"].keys() == {TICKERS}
             assert {each.stream for each in subject.sink.kept(Suspected)} == {TICKERS}
             assert "and it is periodic" in subject.feed.troubles()[TICKERS]
 
             exchange.greet = tick
-            await eventually_async(lambda: len(exchange.clients) == 2, "it is replaced", 30)
-            await eventually_async(lambda: not subject.feed.troubles(), "it is well", 30)
+            await eventually_async(
+                lambda: len(exchange.clients) == 2, "the connection is replaced", 30
+            )
+            await eventually_async(lambda: not subject.feed.troubles(), "no stream is reported", 30)
     events = [each["event"] for each in logged]
     assert events.index("stream_stale") < events.index("stream_received_again")
 
@@ -62,7 +64,7 @@ async def test_book_that_rest_has_news_of_is_stale_without_messages(
 ) -> None:
     plan = SubscriptionPlan((BOOK,))
     async with receiving_feed(exchange, plan, moving_book, **QUICK) as subject:
-        await eventually_async(lambda: subject.feed.troubles(), "it is a trouble", 30)
+        await eventually_async(lambda: subject.feed.troubles(), "the stream is reported", 30)
         assert "REST has news of it" in subject.feed.troubles()[BOOK]
 
 
@@ -79,7 +81,9 @@ async def test_book_that_rests_is_probed_later_and_is_not_stale(
     plan = SubscriptionPlan((BOOK,))
     async with receiving_feed(exchange, plan, resting_book, **QUICK) as subject:
         await eventually_async(
-            lambda: len(subject.requests("/api/v1/depth")) >= 4, "it is probed twice", 30
+            lambda: len(subject.requests("/api/v1/depth")) >= 4,
+            "the book is requested twice for each of two probes",
+            30,
         )
         assert subject.feed.troubles() == {}
         assert subject.sink.kept(Suspected) == []
@@ -95,6 +99,6 @@ async def test_refused_stream_is_requested_again_until_it_is_granted(
     exchange.greet = refuse
     plan = SubscriptionPlan(("stockPrice.NVDA",))
     async with receiving_feed(exchange, plan, refuses, **QUICK) as subject:
-        await eventually_async(lambda: subject.feed.troubles(), "it is refused")
+        await eventually_async(lambda: subject.feed.troubles(), "the refusal is reported")
         exchange.greet = lambda client, names: None
-        await eventually_async(lambda: not subject.feed.troubles(), "it is granted", 30)
+        await eventually_async(lambda: not subject.feed.troubles(), "no stream is reported", 30)

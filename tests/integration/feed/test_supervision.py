@@ -69,10 +69,11 @@ async def test_helper_that_fails_is_begun_again_and_receiving_continues(
         with capture_logs() as logged:
             running = loop.create_task(feed.run())
             await eventually_async(
-                lambda: running.done() or helpers <= failed & read, "they are back"
+                lambda: running.done() or helpers <= failed & read,
+                "all helpers have failed and run again",
             )
             assert not running.done()
-            await eventually_async(lambda: feed.status()[0]["connected"], "it is connected")
+            await eventually_async(lambda: feed.status()[0]["connected"], "the feed is connected")
             running.cancel()
             await asyncio.wait([running])
 
@@ -99,7 +100,7 @@ async def test_fetch_whose_sink_fails_retries(monkeypatch: pytest.MonkeyPatch) -
     with capture_logs() as logged:
         async with fetching(sink, [STREAM], lambda _: http("200 OK", body)):
             sink.want(STREAM, BookWanted())
-            await eventually_async(lambda: not sink.wanted, "it has requested again")
+            await eventually_async(lambda: not sink.wanted, "the fetch has retried")
 
     assert len(sink.kept(RestBody)) == 2
     assert [each["task"] for each in logged if each["event"] == "task_failed"] == [

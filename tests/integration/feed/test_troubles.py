@@ -57,7 +57,7 @@ async def test_pattern_means_what_an_earlier_bridge_received_until_a_list_was_re
         subject.feed.recall({name: parse_stream(name) for name in known})
         await eventually_async(
             lambda: exchange.clients and exchange.clients[0].subscribed == sorted(known[:2]),
-            "what fits is subscribed to",
+            "the known streams are subscribed to",
         )
         await eventually_async(
             lambda: subject.feed.troubles(), "a possible further refusal is reported"
@@ -65,7 +65,7 @@ async def test_pattern_means_what_an_earlier_bridge_received_until_a_list_was_re
 
         answers.append(lists)
         await eventually_async(
-            lambda: exchange.clients[0].subscribed == known[:1], "the list is followed"
+            lambda: exchange.clients[0].subscribed == known[:1], "the subscriptions follow the list"
         )
         assert subject.feed.troubles() == {}
 
@@ -99,7 +99,7 @@ async def test_liquidations_that_are_received_in_the_other_form_are_no_trouble(
             "the other form is requested",
         )
         await eventually_async(
-            lambda: name in subject.feed.status()[0]["refused"], "the one is refused"
+            lambda: name in subject.feed.status()[0]["refused"], "the single stream is refused"
         )
         assert subject.feed.troubles() == {}
 
@@ -112,4 +112,6 @@ async def test_liquidations_are_a_trouble_while_the_other_form_is_not_known(
 
     exchange.greet = refuse
     async with receiving_feed(exchange, SubscriptionPlan((ALL,)), refuses) as subject:
-        await eventually_async(lambda: set(subject.feed.troubles()) == {ALL}, "it is reported")
+        await eventually_async(
+            lambda: set(subject.feed.troubles()) == {ALL}, "the refused stream is reported"
+        )

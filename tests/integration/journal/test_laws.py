@@ -248,7 +248,7 @@ class Day(RuleBasedStateMachine):
     def history_is_refused(self) -> None:
         self.bridge.rest_body(TRADES, b"[]", BodyKind.END)
 
-    # ---- the invariants -------------------------------------------------------------------------
+    # ---- the invariants ------------------------------------------------------------------------
 
     def teardown(self) -> None:
         try:
@@ -348,7 +348,7 @@ class Day(RuleBasedStateMachine):
             ]
             assert all(any(a <= n <= b for a, b in recovered) for n in fetched)
 
-    # ---- helpers --------------------------------------------------------------------------------
+    # ---- helpers -------------------------------------------------------------------------------
 
     @property
     def _may_lose(self) -> bool:

@@ -186,7 +186,7 @@ async def test_the_command_serves_them_until_it_is_stopped(
             cwd=tmp_path, env=environment(redis_url), stdout=output, stderr=output,
         )  # fmt: skip
     try:
-        await eventually_async(lambda: serves(log.read_text()), "it serves")
+        await eventually_async(lambda: serves(log.read_text()), "the exporter serves")
         pages = ProcessPages(log.read_text())
         found = pages.series()
         assert pages.is_alive()

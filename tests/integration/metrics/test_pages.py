@@ -39,7 +39,7 @@ async def served(numbered: Numbered | None = None) -> AsyncIterator[int]:
     with capture_logs() as logged:
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(serve(Address("127.0.0.1", 0), numbered or Numbered()))
-            await eventually_async(lambda: logged, "it listens")
+            await eventually_async(lambda: logged, "the server listens")
             yield int(logged[0]["address"].rpartition(":")[2])
             task.cancel()
 
@@ -127,11 +127,9 @@ async def test_more_clients_than_the_bound_are_turned_away_and_served_when_there
         async def answer() -> bytes:
             return await ask(port, get("/one"))
 
-        await eventually_async(
-            lambda: _is_empty(answer()), "all have sent requests, and there is no room"
-        )
+        await eventually_async(lambda: _is_empty(answer()), "the limit of clients is reached")
         numbered.later.set()
-        await eventually_async(lambda: _is_page(answer()), "there is room again")
+        await eventually_async(lambda: _is_page(answer()), "a client is served again")
         for _, writer in waiting:
             await end(writer)
 
@@ -161,7 +159,7 @@ async def test_page_that_cannot_be_made_is_logged_without_its_text_and_the_other
     with capture_logs() as logged:
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(serve(Address("127.0.0.1", 0), Numbered()))
-            await eventually_async(lambda: logged, "it listens")
+            await eventually_async(lambda: logged, "the server listens")
             port = int(logged[0]["address"].rpartition(":")[2])
 
             assert (await ask(port, get("/broken"))).startswith(b"HTTP/1.1 500")
@@ -193,11 +191,11 @@ async def test_address_that_is_taken_is_reported_once_and_served_when_it_is_free
         port = taken.getsockname()[1]
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(serve(Address("127.0.0.1", port), Numbered()))
-            await eventually_async(lambda: logged, "it says so")
+            await eventually_async(lambda: logged, "the occupied address is reported")
             await asyncio.sleep(0.1)  # time for several attempts
             assert [each["event"] for each in logged] == ["metrics_not_served"]
             assert "in use" in logged[0]["reason"]
             taken.close()
-            await eventually_async(lambda: len(logged) > 1, "it listens")
+            await eventually_async(lambda: len(logged) > 1, "the server listens")
             assert (await ask(port, get("/one"))).startswith(b"HTTP/1.1 200")
             task.cancel()

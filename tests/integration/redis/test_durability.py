@@ -62,7 +62,7 @@ async def test_replica_level_frozen_replica_counts_nothing_as_published(
             replica.pause()
             rig.trades(10)
             await eventually_async(
-                lambda: "0 of 1 replicas have it" in rig.trouble, "the trouble is reported"
+                lambda: "0 of 1 replicas have it" in rig.trouble, "the error is reported"
             )
             assert len(trade_ids(primary)) == 20
             assert rig.pending == 10
@@ -86,11 +86,13 @@ async def test_replica_level_is_reached_again_after_a_lost_connection_reports_it
             logs.clear()
             replica.pause()
             rig.trades(1)
-            await eventually_async(lambda: times_logged(logs, "not_durable"), "it is reported")
+            await eventually_async(
+                lambda: times_logged(logs, "not_durable"), "the log has not_durable"
+            )
             with primary.client() as client:
                 client.client_kill_filter(_type="normal", skipme=True)
             await eventually_async(
-                lambda: times_logged(logs, "redis_connected"), "it is there again"
+                lambda: times_logged(logs, "redis_connected"), "the publisher has reconnected"
             )
             replica.resume()
             await rig.settled()
@@ -111,7 +113,9 @@ async def test_replica_level_primary_killed_the_replica_has_what_counts_as_publi
             await rig.settled()
             replica.pause()
             rig.trades(300)
-            await eventually_async(lambda: len(trade_ids(primary)) > 300, "the primary has more")
+            await eventually_async(
+                lambda: len(trade_ids(primary)) > 300, "the primary has more than 300 trades"
+            )
             primary.kill()
             replica.resume()
             with replica.client() as client:
@@ -127,7 +131,7 @@ async def test_replica_level_without_a_replica_states_that_none_has_it(
     async with running(Rig(primary.url, durability=ON_A_REPLICA)) as rig:
         rig.trades(1)
         await eventually_async(
-            lambda: "0 of 1 replicas have it" in rig.trouble, "the trouble is reported"
+            lambda: "0 of 1 replicas have it" in rig.trouble, "the error is reported"
         )
         assert rig.pending == 1
 
@@ -150,7 +154,7 @@ async def test_fsynced_level_without_append_only_file_states_the_remedy(
     async with running(Rig(primary.url, durability=ON_DISK)) as rig:
         await eventually_async(
             lambda: "publish.durability.level is fsynced" in rig.trouble,
-            "the trouble is reported",
+            "the error is reported",
         )
         trouble = rig.trouble
 
@@ -188,29 +192,31 @@ async def test_bridge_lagging_replica_promoted_is_backfilled_from_the_journal(
                 status_url=primary.url,
             ) as bridge,
         ):
-            await eventually_async(lambda: bridge.is_confirmed(3), "it receives", LIMIT_S)
+            await eventually_async(lambda: bridge.is_confirmed(3), "the bridge receives", LIMIT_S)
             with replica.client() as client:
                 await eventually_async(
-                    lambda: client.xlen("trade.SOL_USDC") > 20, "the replica has something", LIMIT_S
+                    lambda: client.xlen("trade.SOL_USDC") > 20, "the replica has trades", LIMIT_S
                 )
                 client.replicaof("NO", "ONE")  # it replicates nothing from here on
                 with primary.client() as ahead:
                     before = ahead.xlen("depth.SOL_USDC")
                     await eventually_async(
-                        lambda: ahead.xlen("depth.SOL_USDC") > before + 300, "it lags", LIMIT_S
+                        lambda: ahead.xlen("depth.SOL_USDC") > before + 300,
+                        "the replica lags",
+                        LIMIT_S,
                     )
                 primary.kill()
             proxy.lead_to(replica.port)
             bridge.read_status_from(replica.url)
             await eventually_async(
-                lambda: "redis_lost_entries" in bridge.log(), "the loss is noticed", LIMIT_S
+                lambda: "redis_lost_entries" in bridge.log(), "the bridge reports the loss", LIMIT_S
             )
             exchange.stop()
             await eventually_async(
                 lambda: (
                     not bridge.status().get("pending", 1) and not bridge.status()["behind_bytes"]
                 ),
-                "all is there",
+                "no entry is pending",
                 LIMIT_S,
             )
             assert await bridge.stop() == 0
@@ -229,12 +235,12 @@ async def test_bridge_redis_without_persistence_restarted_is_backfilled_from_the
     ):
         with primary.client() as client:
             await eventually_async(
-                lambda: client.xlen("trade.SOL_USDC") > 50, "something is there", LIMIT_S
+                lambda: client.xlen("trade.SOL_USDC") > 50, "trades are published", LIMIT_S
             )
             (_, first), *_ = client.xrange("trade.SOL_USDC", count=2)[1:]
         primary.restart()
         await eventually_async(
-            lambda: "redis_lost_entries" in bridge.log(), "the loss is noticed", LIMIT_S
+            lambda: "redis_lost_entries" in bridge.log(), "the bridge reports the loss", LIMIT_S
         )
         exchange.stop()
         await eventually_async(
@@ -243,7 +249,7 @@ async def test_bridge_redis_without_persistence_restarted_is_backfilled_from_the
                 and not bridge.status()["pending"]
                 and not bridge.status()["behind_bytes"]
             ),
-            "all is there",
+            "no entry is pending",
             LIMIT_S,
         )
         assert await bridge.stop() == 0

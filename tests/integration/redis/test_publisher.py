@@ -60,7 +60,7 @@ async def test_publisher_redis_unavailable_at_the_start_connects_once_it_is_ther
     server.kill()
     async with running(Rig(server.url)) as rig:
         rig.trades(100)
-        await eventually_async(lambda: "cannot connect" in rig.trouble, "the trouble is reported")
+        await eventually_async(lambda: "cannot connect" in rig.trouble, "the error is reported")
         server.start()
         await rig.settled()
 
@@ -94,7 +94,7 @@ async def test_publisher_replies_lost_entries_are_there_once(server: RedisServer
                 proxy.lose_reply()
                 rig.trades(100)
                 rig.receive(frames.ORDER_ACCEPTED.replace("59887375336", str(rig.sent)))
-                await eventually_async(lambda: proxy.replies_lost == turn, "the answer is lost")  # noqa: B023
+                await eventually_async(lambda: proxy.replies_lost == turn, "a reply is lost")  # noqa: B023
                 await rig.settled()
 
     assert proxy.replies_lost == 10
@@ -110,7 +110,7 @@ async def test_publisher_frozen_redis_gives_up_the_connection_and_continues_late
         await rig.settled()
         server.pause()
         rig.trades(500)
-        await eventually_async(lambda: "did not answer" in rig.trouble, "the trouble is reported")
+        await eventually_async(lambda: "did not answer" in rig.trouble, "the error is reported")
         server.resume()
         await rig.settled()
 
@@ -126,7 +126,7 @@ async def test_publisher_redis_out_of_memory_publishes_once_there_is_room(
             await rig.settled()
             client.config_set("maxmemory", 1)
             rig.trades(200)
-            await eventually_async(lambda: "OOM" in rig.trouble, "the trouble is reported")
+            await eventually_async(lambda: "OOM" in rig.trouble, "the error is reported")
             client.config_set("maxmemory", 0)
             await rig.settled()
 
@@ -142,7 +142,7 @@ async def test_publisher_read_only_redis_publishes_once_it_is_a_primary(
             await rig.settled()
             client.replicaof("127.0.0.1", 1)
             rig.trades(200)
-            await eventually_async(lambda: "is a replica" in rig.trouble, "the trouble is reported")
+            await eventually_async(lambda: "is a replica" in rig.trouble, "the error is reported")
             client.replicaof("NO", "ONE")
             await rig.settled()
 
@@ -169,10 +169,10 @@ async def test_publisher_key_of_another_type_suspends_that_stream_until_it_is_go
         async with running(Rig(server.url)) as rig:
             rig.orders(3)
             rig.trades(100)
-            await eventually_async(lambda: len(trade_ids(server)) == 100, "the trades are there")
+            await eventually_async(lambda: len(trade_ids(server)) == 100, "all trades are in Redis")
             reason = rig.queue(ORDERS).reason
             client.delete(ORDERS)
-            await eventually_async(lambda: len(order_ids(server)) == 3, "the orders follow")
+            await eventually_async(lambda: len(order_ids(server)) == 3, "all orders are in Redis")
 
     assert "WRONGTYPE" in reason
     assert rig.queue(ORDERS).reason == ""
@@ -233,7 +233,7 @@ async def test_publisher_password_is_used_and_a_wrong_one_is_reported_without_it
         wrong = guarded.url.replace("hush", "wrong")
         async with running(Rig(wrong)) as rig:
             rig.trades(3)
-            await eventually_async(lambda: "WRONGPASS" in rig.trouble, "the trouble is reported")
+            await eventually_async(lambda: "WRONGPASS" in rig.trouble, "the error is reported")
             assert "wrong" not in rig.trouble.replace("WRONGPASS", "")
 
         assert "hush" not in repr(Target.from_url(guarded.url))
@@ -247,7 +247,7 @@ async def test_publisher_login_refused_for_a_while_continues_later() -> None:
             client.config_set("requirepass", "changed")
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             rig.trades(200)
-            await eventually_async(lambda: "WRONGPASS" in rig.trouble, "the trouble is reported")
+            await eventually_async(lambda: "WRONGPASS" in rig.trouble, "the error is reported")
             client.config_set("requirepass", "hush")
             await rig.settled()
 
@@ -268,7 +268,8 @@ async def test_publisher_redis_loading_its_data_continues_later() -> None:
             client.mset({f"filler:{number}": "x" * 2000 for number in range(300)})
             client.bgrewriteaof()
             await eventually_async(
-                lambda: not client.info("persistence")["aof_rewrite_in_progress"], "it is on disk"
+                lambda: not client.info("persistence")["aof_rewrite_in_progress"],
+                "the rewrite of the AOF has ended",
             )
         async with running(Rig(server.url)) as rig:
             rig.trades(10)
@@ -276,7 +277,7 @@ async def test_publisher_redis_loading_its_data_continues_later() -> None:
             server.kill()
             rig.trades(200)
             starting = asyncio.create_task(asyncio.to_thread(server.start))
-            await eventually_async(lambda: "LOADING" in rig.trouble, "the trouble is reported")
+            await eventually_async(lambda: "LOADING" in rig.trouble, "the error is reported")
             with server.client() as client:
                 client.config_set("key-load-delay", 0)
             await starting
@@ -305,7 +306,7 @@ async def test_publisher_without_a_stream_registers_nothing_and_connects(
     rig = Rig(server.url, names=())  # as with only patterns, before the markets are known
     with capture_logs() as logged:
         async with running(rig):
-            await eventually_async(lambda: rig.trouble == "", "connected")
+            await eventually_async(lambda: rig.trouble == "", "the publisher is connected")
             rig.open()
             rig.trades(3)
             await rig.settled()
@@ -338,7 +339,7 @@ async def test_publisher_account_key_of_another_type_is_reported_with_its_name(
         client.rpush("bridge:account", "a list")
         async with running(Rig(server.url, fingerprint="mine")) as rig:
             await eventually_async(
-                lambda: "bridge:account: WRONGTYPE" in rig.trouble, "the trouble is reported"
+                lambda: "bridge:account: WRONGTYPE" in rig.trouble, "the error is reported"
             )
 
 
@@ -363,7 +364,8 @@ async def test_publisher_while_redis_is_unavailable_logs_again_how_much_waits(
                 ]
 
             await eventually_async(
-                lambda: reports().count((pending, behind_bytes)) > 2, "it is logged again"
+                lambda: reports().count((pending, behind_bytes)) > 2,
+                "the pending entries are logged again",
             )
     writer.close()
 
@@ -375,7 +377,7 @@ async def test_publisher_server_that_repeats_the_password_has_it_masked() -> Non
         url = server.url.replace("redis://", "redis://:hush@")
         async with running(Rig(url)) as rig:
             await eventually_async(
-                lambda: "unknown command" in rig.trouble, "the trouble is reported"
+                lambda: "unknown command" in rig.trouble, "the error is reported"
             )
 
     assert "hush" not in rig.trouble
@@ -428,7 +430,7 @@ async def test_publisher_command_not_allowed_suspends_no_stream_and_continues_on
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             for _ in range(5):
                 rig.trades(20)
-                await eventually_async(lambda: command in rig.trouble, "the trouble is reported")
+                await eventually_async(lambda: command in rig.trouble, "the error is reported")
                 assert [queue.reason for queue in rig.table] == [""] * len(list(rig.table))
             set_user(client)
             await rig.settled()
@@ -448,7 +450,10 @@ async def test_publisher_refused_on_each_connection_reports_it_once_and_waits_lo
             with capture_logs() as logged:
                 set_user(client, "-xadd")
                 rig.trades(1)
-                await eventually_async(lambda: connections(client) > before + 9, "it has tried")
+                await eventually_async(
+                    lambda: connections(client) > before + 9,
+                    "the publisher has connected ten times",
+                )
                 assert "xadd" in rig.trouble
                 # a short connection does not reset the pause
                 assert rig.backoff.next_s() > 2 * FIRST_PAUSE_S
@@ -471,11 +476,13 @@ async def test_publisher_key_not_allowed_suspends_that_stream_alone(server: Redi
         async with running(Rig(url)) as rig:
             rig.orders(3)
             rig.trades(100)
-            await eventually_async(lambda: len(trade_ids(server)) == 100, "the trades are there")
-            await eventually_async(lambda: rig.queue(ORDERS).is_suspended, "it is suspended")
+            await eventually_async(lambda: len(trade_ids(server)) == 100, "all trades are in Redis")
+            await eventually_async(
+                lambda: rig.queue(ORDERS).is_suspended, "the stream is suspended"
+            )
             assert "NOPERM" in rig.queue(ORDERS).reason
             set_user(client)
-            await eventually_async(lambda: len(order_ids(server)) == 3, "the orders follow")
+            await eventually_async(lambda: len(order_ids(server)) == 3, "all orders are in Redis")
 
 
 def set_user(client: redis.Redis, *rules: str) -> None:

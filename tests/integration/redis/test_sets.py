@@ -194,7 +194,7 @@ async def test_a_read_that_waits_at_a_primary_that_becomes_a_replica_ends_its_co
             reading = asyncio.create_task(client.xread({"stream": "$"}, block=5000))
             with first.client() as operator:
                 await eventually_async(
-                    lambda: operator.info("clients")["blocked_clients"], "a read waits"
+                    lambda: operator.info("clients")["blocked_clients"], "a read blocks"
                 )
                 operator.replicaof("127.0.0.1", second.port)
             with pytest.raises(ServedElsewhere, match="UNBLOCKED"):
@@ -339,9 +339,9 @@ async def test_a_replica_that_does_not_answer_is_no_shard_that_is_unavailable(
                     reader.info("commandstats").get(f"cmdstat_{command}", {}).get("calls", 0)
                 )
 
-        await eventually_async(lambda: len(found) == 2, "both are fresh")
+        await eventually_async(lambda: len(found) == 2, "both replicas are fresh")
         before = reads()
-        await eventually_async(lambda: reads() > before + 4, "it is read from")
+        await eventually_async(lambda: reads() > before + 4, "the replica is read")
         messages = hub.join(page).messages()
         proxy.refuses = True
         proxy.cut()

@@ -128,24 +128,26 @@ async def test_trimming_without_the_group_keeps_what_retention_states(client: Re
 async def test_trimming_group_behind_keeps_what_it_has_not_read(client: Redis) -> None:
     await client.xgroup_create(STREAM, "archive", "3000-0")
     async with trimming(client, "archive"):
-        await eventually_async(at_most(client, 2200), "trimmed to where the group is")
+        await eventually_async(at_most(client, 2200), "trimmed to the group's position")
         assert 2800 < await first(client) <= 3000
         await client.xgroup_setid(STREAM, "archive", "5000-0")
-        await eventually_async(at_most(client, 600), "the group has read on")
+        await eventually_async(
+            at_most(client, 600), "trimmed to about 500 after the group has read"
+        )
 
 
 async def test_trimming_group_with_pending_entries_keeps_them(client: Redis) -> None:
     await client.xgroup_create(STREAM, "archive", "999-0")
     await client.xreadgroup("archive", "one", {STREAM: ">"}, count=4000)
     async with trimming(client, "archive"):
-        await eventually_async(at_most(client, 4200), "trimmed to the oldest one in hand")
+        await eventually_async(at_most(client, 4200), "trimmed to the oldest pending entry")
         assert await first(client) <= 1000
 
 
 async def test_trimming_by_age_waits_for_the_group(client: Redis) -> None:
     await client.xgroup_create(STREAM, "archive", "3000-0")
     async with trimming(client, "archive", entries="", age_ms="100"):
-        await eventually_async(at_most(client, 2200), "trimmed to where the group is")
+        await eventually_async(at_most(client, 2200), "trimmed to the group's position")
         assert await first(client) <= 3000
 
 
@@ -171,9 +173,11 @@ async def test_bridge_slow_group_keeps_its_entries_until_it_has_read_them(
             slow_groups={"wait_for": ["archive"]},
         ) as bridge,
     ):
-        await eventually_async(lambda: client.exists(STREAM), "the stream is there")
+        await eventually_async(lambda: client.exists(STREAM), "the stream exists")
         await client.xgroup_create(STREAM, "archive", "0")
-        await eventually_async(lambda: "retention_waits" in bridge.log(), "it waits", 60)
+        await eventually_async(
+            lambda: "retention_waits" in bridge.log(), "the log has retention_waits", 60
+        )
         length = int(await client.xlen(STREAM))
 
         async def grown() -> bool:
@@ -183,11 +187,11 @@ async def test_bridge_slow_group_keeps_its_entries_until_it_has_read_them(
             [(entry_id, _)] = await client.xrange(STREAM, count=1)
             return str(entry_id)
 
-        await eventually_async(grown, "far more is kept than retention says", 60)
+        await eventually_async(grown, "more entries are kept than retention allows", 60)
         kept = await oldest()
         await client.xgroup_setid(STREAM, "archive", "$")
 
         async def gone() -> bool:
             return await oldest() != kept
 
-        await eventually_async(gone, "and goes when the group has read it", 60)
+        await eventually_async(gone, "they are trimmed once the group has read them", 60)

@@ -46,7 +46,9 @@ def test_a_script_of_all_examples_is_played(tmp_path: Path) -> None:
     script.write_text("\n".join(lines))
     with running_simulator_sync("--faults", str(script), ledger=ledger) as sim:
         url = f"{sim.rest_url}/simulator/faults"
-        eventually(lambda: len(plain_http.get(url).json()) == len(examples()), "all have begun")
+        eventually(
+            lambda: len(plain_http.get(url).json()) == len(examples()), "all faults have started"
+        )
     documents = [json.loads(line) for line in ledger.read_text().splitlines()]
     begun = [line["fault"]["command"] for line in documents if line.get("state") == "began"]
     assert begun == examples()

@@ -120,7 +120,7 @@ async def test_without_pongs_data_continues(sim: RunningSimulator, listener: Lis
 
 async def test_a_slow_network_lets_frames_wait(sim: RunningSimulator, listener: Listener) -> None:
     sim.fault("slow_network", connection="open", bytes_per_s=2_000)
-    await eventually_async(lambda: sim.connections()[-1]["waiting"] > 50, "frames wait")
+    await eventually_async(lambda: sim.connections()[-1]["waiting"] > 50, "frames are waiting")
     await listener.next()
 
 
@@ -128,7 +128,7 @@ async def test_a_network_that_is_slow_no_more_carries_at_once_what_would_have_ta
     sim: RunningSimulator, listener: Listener
 ) -> None:
     number = sim.fault("slow_network", connection="open", bytes_per_s=1)
-    await eventually_async(lambda: sim.connections()[-1]["waiting"] > 20, "frames wait")
+    await eventually_async(lambda: sim.connections()[-1]["waiting"] > 20, "frames are waiting")
     sim.end_fault(number)
     for _ in range(20):
         await listener.next()
@@ -148,7 +148,9 @@ async def test_a_forgotten_subscription_lives_again_when_it_is_requested_again(
     sim.fault("forget", stream=DEPTH)
     assert sim.connections()[-1]["streams"] == ["trade.SOL_USDC"]
     await listener.subscribe(DEPTH)
-    await eventually_async(lambda: len(sim.connections()[-1]["streams"]) == 2, "it is back")
+    await eventually_async(
+        lambda: len(sim.connections()[-1]["streams"]) == 2, "a snapshot follows the reconnect"
+    )
 
 
 @pytest.mark.parametrize("status", [401, 429, 503, 500])

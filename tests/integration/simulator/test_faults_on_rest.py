@@ -217,7 +217,7 @@ async def test_the_account_has_nothing_left_in_a_delisted_market() -> None:
     markets = ("--market", "BTC_USDC_PERP", "--market", "SOL_USDC")
     with running_simulator_sync("--rate", "300", *markets) as sim:
         async with plain_http.client(sim.rest_url, timeout=20) as client:
-            await eventually_async(has_all, "the account trades there", 40)
+            await eventually_async(has_all, "the account trades in both markets", 40)
             sim.fault("delist", symbol="BTC_USDC_PERP")
             assert "BTC_USDC_PERP" not in await symbols("/api/v1/orders", "orderQueryAll")
             assert "BTC_USDC_PERP" not in await symbols("/api/v1/position", "positionQuery")
@@ -234,7 +234,7 @@ async def test_a_burst_changes_the_rate_and_ends(
             now = (await client.get("/simulator/stats")).json()
             return bool(now["engine_us"] - first["engine_us"] >= for_us)
 
-        await eventually_async(is_over, "the stretch is over")
+        await eventually_async(is_over, "the interval has passed")
         last = (await client.get("/simulator/stats")).json()
         events = last["core_events"] - first["core_events"]
         return float(events) / (last["engine_us"] - first["engine_us"]) * 1e6

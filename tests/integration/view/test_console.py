@@ -185,10 +185,10 @@ def test_statuses_of_another_program_are_passed_over(console: Site, bus: Bus) ->
         groups = console.first("whole", page="consumers").get("groups", [])
         return {worker["name"] for group in groups for worker in group["workers"]}
 
-    eventually(lambda: workers() == {"w", "right"}, "those that can be read are shown")
+    eventually(lambda: workers() == {"w", "right"}, "the valid statuses are shown")
     eventually(
         lambda: console.first("whole", page="now")["bridges"] == [],
-        "none is shown, of other tests neither",
+        "no bridge is shown",
     )
 
 
@@ -197,7 +197,9 @@ def test_private_streams_are_not_shown(console: Site, bus: Bus) -> None:
     bus.register("account.orderUpdate", fresh)
     bus.trade(fresh, "1700000000000-10")
     bus.client.xadd("account.orderUpdate", {"type": "orderFill", "symbol": "SECRET"})
-    eventually(lambda: fresh in console.first("whole", page="now")["rows"], "the poll is done")
+    eventually(
+        lambda: fresh in console.first("whole", page="now")["rows"], "the new stream is shown"
+    )
     assert list(console.first("whole", page="now")["rows"]) == [fresh]
 
 
@@ -219,7 +221,7 @@ def test_a_market_shows_book_tape_candles_and_gaps(console: Site, bus: Bus) -> N
             whole = next(v for n, v in events if n == "whole" and not v["is_loading"])
         return whole if whole["book"]["bids"] and whole["candles"] else None
 
-    eventually(shown, "the market is read")
+    eventually(shown, "the market is shown")
     whole = shown()
     assert (whole["symbol"], whole["book"]["bids"]) == ("SOL_USDC", [["98", "1"]])
     assert [one["price"] for one in whole["trades"]] == ["99.01"]
@@ -351,7 +353,7 @@ def test_many_who_request_a_dead_letter_at_once_all_get_it(console: Site, bus: B
     bus.register(STREAM)
     letter = dead_letter(bus.client, STREAM)
     path = f"api/letter?group={GROUP}&stream={STREAM}&letter={letter}"
-    eventually(lambda: console.get(path).status_code == 200, "the dead letter may be requested")
+    eventually(lambda: console.get(path).status_code == 200, "the dead letter's page is served")
     with ThreadPoolExecutor(40) as visitors:
         answers = list(visitors.map(console.get, [path] * 200))
     assert {one.status_code for one in answers} == {200}
@@ -408,7 +410,7 @@ def test_without_redis_the_pages_report_it_and_never_its_password(tmp_path: Path
             lambda: console.first("head", page="now")["text"].startswith(
                 "Redis does not answer: E"
             ),
-            "it has requested",
+            "the head reports the outage",
         )
         result = console.beginning(page="now")
         for path in ("events?page=market", "api/past?symbol=SOL_USDC&at=1700000000000"):
@@ -493,5 +495,6 @@ def test_a_command_that_the_user_may_not_run_is_named_above_every_page(
     full_bus.client.execute_command(*without(command))
     with running_console(tmp_path, as_limited(redis_url)) as console:
         eventually(
-            lambda: re.search(refusal, console.first("head", page="gaps")["text"]), "it is named"
+            lambda: re.search(refusal, console.first("head", page="gaps")["text"]),
+            "the head names the command",
         )

@@ -50,7 +50,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[uvicorn.Serve
     server.capture_signals = _no_signals  # type: ignore[method-assign, assignment]
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve())
-        await eventually_async(lambda: server.started, "it listens")
+        await eventually_async(lambda: server.started, "the server listens")
         yield server
         server.should_exit = True
 
@@ -92,8 +92,12 @@ async def test_a_client_that_takes_no_answer_is_left(port: int, server: uvicorn.
     async with _client(port) as (_, writer):
         writer.write(ASK.replace(b"/", b"/long", 1))
         writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await eventually_async(lambda: server.server_state.total_requests, "it is answered")
-        await eventually_async(lambda: not server.server_state.connections, "it is left")
+        await eventually_async(
+            lambda: server.server_state.total_requests, "the request is answered"
+        )
+        await eventually_async(
+            lambda: not server.server_state.connections, "the connection is closed"
+        )
 
 
 async def test_a_client_of_events_stays(port: int) -> None:
