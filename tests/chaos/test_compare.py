@@ -30,7 +30,7 @@ def test_a_peer_is_measured_at_full_speed_and_singly(tmp_path: Path) -> None:
     assert len(paced.latencies_ms) == 3
 
 
-def test_what_is_in_redis_when_its_reply_is_lost_is_known_to_the_bridge_only(
+def test_entry_whose_reply_was_lost_is_recognised_by_the_bridge_only(
     tmp_path: Path,
 ) -> None:
     found = scene.play((BRIDGE, LOOP), scene.replies_lost, tmp_path, 200, 10)

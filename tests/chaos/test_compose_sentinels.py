@@ -12,7 +12,7 @@ from tests.support.eventually import eventually
 
 
 @needs_redis
-def test_what_sentinels_decide_outlives_a_restart_of_all(tmp_path: Path) -> None:
+def test_primary_chosen_by_sentinels_remains_after_a_restart(tmp_path: Path) -> None:
     with containers("sentinel", tmp_path) as them:
         servers, sentinels = them.names("redis"), them.names("sentinel")
         them.start(*servers, *sentinels)

@@ -33,7 +33,7 @@ def head(client: httpx2.Client) -> Any:
     raise AssertionError("the console printed nothing")
 
 
-def test_what_is_broken_mends_itself_and_no_trade_is_lost(tmp_path: Path) -> None:
+def test_demo_faults_recover_and_lose_no_trade(tmp_path: Path) -> None:
     with running_demo(tmp_path, RATE="100") as demo:
         pids = demo.until_up()
         found = re.search(r"(http://\S+)/#token=(\w+)", demo.output())

@@ -323,7 +323,7 @@ BROKEN: Mapping[str, Sequence[Callable[[Drill], Awaitable[None]]]] = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-async def test_what_is_broken_is_named_and_all_is_clear_after_the_repair(
+async def test_each_fault_is_named_and_health_returns_after_the_repair(
     what: str, one: Drill
 ) -> None:
     for broken in BROKEN[what]:
@@ -336,7 +336,7 @@ async def test_what_is_broken_is_named_and_all_is_clear_after_the_repair(
         print(f"{broken.__name__}: {time.monotonic() - begun_s:.1f} s")
 
 
-async def test_clock_that_is_off_is_named_by_all_until_who_starts_finds_it_right(
+async def test_wrong_clock_is_named_by_all_views_until_a_restart_finds_it_right(
     tmp_path: Path,
 ) -> None:
     async with drill(tmp_path, clock_off_ms=30_000) as one:

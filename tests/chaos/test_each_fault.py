@@ -38,12 +38,14 @@ async def one(tmp_path: Path) -> AsyncIterator[Stage]:
 
 
 @pytest.mark.timeout(LIMIT_S)
-async def test_each_frame_fault_is_recovered_or_marked_and_touches_no_other(one: Stage) -> None:
+async def test_each_frame_fault_is_recovered_or_marked_and_affects_no_other_stream(
+    one: Stage,
+) -> None:
     await assert_frames_are_recovered_or_marked(one, FRAMES)
 
 
 @pytest.mark.timeout(LIMIT_S)
-async def test_each_connection_fault_heals_and_is_reported(one: Stage) -> None:
+async def test_each_connection_fault_recovers_and_is_reported(one: Stage) -> None:
     await assert_connections_recover_and_say_so(one, CONNECTIONS)
 
 
@@ -53,7 +55,7 @@ async def test_each_rest_fault_only_delays_recovery(one: Stage) -> None:
 
 
 @pytest.mark.timeout(LIMIT_S)
-async def test_a_subscription_that_dies_is_found_and_reported(one: Stage) -> None:
+async def test_subscription_that_ends_without_notice_is_detected_and_reported(one: Stage) -> None:
     public = next(
         each["number"] for each in one.exchange.connections() if TICKER in each["streams"]
     )

@@ -27,7 +27,7 @@ def server() -> Iterator[RedisServer]:
         yield running_server
 
 
-async def test_a_new_member_takes_its_share_without_a_gap_and_one_that_goes_is_reported(
+async def test_new_member_takes_its_share_without_a_gap_and_a_stopped_one_is_reported(
     server: RedisServer, tmp_path: Path
 ) -> None:
     new = shares(FOUR)["d"]
@@ -66,7 +66,7 @@ async def test_a_new_member_takes_its_share_without_a_gap_and_one_that_goes_is_r
     assert {line.split()[0] for line in gaps(server)} <= new
 
 
-async def test_a_member_keeps_over_its_restart_what_another_is_to_receive_until_it_does(
+async def test_member_keeps_streams_across_its_restart_until_their_member_receives_them(
     server: RedisServer, tmp_path: Path
 ) -> None:
     def in_streams(names: set[str]) -> list[str]:
@@ -96,7 +96,7 @@ async def test_a_member_keeps_over_its_restart_what_another_is_to_receive_until_
     assert in_streams(theirs) == of_the_restart
 
 
-async def test_nothing_is_given_up_while_redis_is_unavailable_and_in_the_end_what_no_member_takes(
+async def test_streams_are_given_up_only_after_redis_returns_and_no_member_takes_them(
     server: RedisServer, tmp_path: Path
 ) -> None:
     theirs = shares(("a", "b"))["b"]
@@ -124,7 +124,7 @@ async def test_nothing_is_given_up_while_redis_is_unavailable_and_in_the_end_wha
         )
 
 
-async def test_a_member_that_is_taken_out_leaves_no_gap_by_the_operations_page(
+async def test_member_removed_as_the_operations_page_says_leaves_no_gap(
     server: RedisServer, tmp_path: Path
 ) -> None:
     async with fleet_of(("a", "b"), tmp_path, server) as fleet:
@@ -150,7 +150,7 @@ async def test_a_member_that_is_taken_out_leaves_no_gap_by_the_operations_page(
     assert gaps(server) == []
 
 
-async def test_two_bridges_that_are_one_member_stand_in_for_each_other(
+async def test_two_bridges_of_one_member_replace_each_other(
     server: RedisServer, tmp_path: Path
 ) -> None:
     async with fleet_of(("a", "b"), tmp_path, server) as fleet:

@@ -11,7 +11,7 @@ ENTRIES = 10_000
 
 @pytest.mark.parametrize("workers", [1, 5])
 @pytest.mark.parametrize("mode", ["shared", "ordered"])
-async def test_the_rate_of_a_hot_stream_falls_off_no_cliff_with_the_number_of_streams(
+async def test_rate_of_a_hot_stream_falls_slowly_with_the_number_of_streams(
     redis_url: str, mode: Mode, workers: int
 ) -> None:
     took_s = {}

@@ -14,9 +14,7 @@ STORM_S = 40
 
 
 @pytest.mark.timeout(240)
-def test_spreads_are_those_of_the_truth_in_a_storm_of_kills_and_stops(
-    tmp_path: Path, redis_url: str
-) -> None:
+def test_spreads_are_correct_in_a_storm_of_kills_and_stops(tmp_path: Path, redis_url: str) -> None:
     chance = Random(3)
     with bench(tmp_path, redis_url) as one:
         pairs = Pairs(one)

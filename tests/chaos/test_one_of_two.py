@@ -27,7 +27,7 @@ def server() -> Iterator[RedisServer]:
         yield running_server
 
 
-async def test_each_message_is_there_once_and_the_first_publishes_what_has_an_order(
+async def test_each_message_is_stored_once_and_the_first_bridge_publishes_sequenced_streams(
     server: RedisServer, tmp_path: Path
 ) -> None:
     async with pair(tmp_path, server, markets=MARKETS) as both:
@@ -42,7 +42,7 @@ async def test_each_message_is_there_once_and_the_first_publishes_what_has_an_or
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
-async def test_one_that_is_killed_and_started_again_leaves_no_gap(
+async def test_bridge_killed_and_restarted_leaves_no_gap(
     name: str, server: RedisServer, tmp_path: Path
 ) -> None:
     async with pair(tmp_path, server, markets=MARKETS) as both:
@@ -59,7 +59,7 @@ async def test_one_that_is_killed_and_started_again_leaves_no_gap(
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
-async def test_one_that_is_frozen_for_a_while_is_stood_in_for(
+async def test_bridge_frozen_for_a_while_is_replaced_by_the_other(
     name: str, server: RedisServer, tmp_path: Path
 ) -> None:
     async with pair(tmp_path, server, markets=MARKETS) as both:
@@ -78,7 +78,7 @@ async def test_one_that_is_frozen_for_a_while_is_stood_in_for(
     assert gaps(server) == []
 
 
-async def test_one_that_is_stopped_hands_over_and_takes_back(
+async def test_bridge_stopped_hands_over_and_takes_back(
     server: RedisServer, tmp_path: Path
 ) -> None:
     async with pair(tmp_path, server, markets=MARKETS) as both:
@@ -110,7 +110,7 @@ async def test_whole_books_of_the_second_are_not_written_twice(
     assert len(at) == len(set(at))
 
 
-async def test_an_update_of_one_after_the_other_by_the_operations_page_leaves_no_gap(
+async def test_update_of_one_bridge_after_the_other_leaves_no_gap(
     server: RedisServer, tmp_path: Path
 ) -> None:
     def reported(name: str) -> tuple[str, list[object]]:

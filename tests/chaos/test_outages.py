@@ -28,7 +28,7 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.mark.timeout(600 + 20 * FOR_S)
-async def test_whatever_the_exchange_does_nothing_is_missing_without_a_gap(
+async def test_random_faults_of_the_exchange_lose_nothing_without_a_gap(
     server: RedisServer, tmp_path: Path
 ) -> None:
     print(f"CHAOS_SEED={SEED} OUTAGES_S={FOR_S:g} OUTAGES_RATE={RATE}")
@@ -41,9 +41,7 @@ async def test_whatever_the_exchange_does_nothing_is_missing_without_a_gap(
 
 
 @pytest.mark.timeout(600 + 20 * FOR_S)
-async def test_where_nothing_goes_wrong_nothing_is_reported_missing(
-    server: RedisServer, tmp_path: Path
-) -> None:
+async def test_run_without_faults_has_no_gap(server: RedisServer, tmp_path: Path) -> None:
     verdict = await run(tmp_path, server, seed=SEED, for_s=FOR_S / 10, rate=RATE, with_faults=False)
     print(verdict.summary())
     assert verdict.flaws == []

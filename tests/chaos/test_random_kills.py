@@ -31,7 +31,7 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("what", [("Redis",), ("bridge",), ("Redis", "bridge")], ids=" or ".join)
-async def test_nothing_is_lost_unmarked_or_twice(
+async def test_random_kills_cause_no_unmarked_loss_and_no_duplicate(
     what: tuple[str, ...], server: RedisServer, tmp_path: Path
 ) -> None:
     async with chaos(tmp_path, server) as (run, exchange):
@@ -69,7 +69,7 @@ async def test_a_redis_that_is_emptied_in_the_middle_is_filled_again(
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", ["frozen", "out of memory"])
-async def test_a_redis_that_takes_nothing_for_a_while(
+async def test_redis_that_refuses_writes_for_a_while_loses_nothing(
     how: str, server: RedisServer, tmp_path: Path
 ) -> None:
     async with chaos(tmp_path, server) as (run, exchange):

@@ -87,7 +87,7 @@ def _await_replicas(servers: Watched | Cluster) -> None:
 
 @pytest.mark.timeout(LIMIT_S)
 @pytest.mark.parametrize(("kind", "bridges"), [("sentinels", 1), ("cluster", 1), ("cluster", 2)])
-async def test_nothing_is_lost_or_duplicated_whatever_becomes_of_the_primary(
+async def test_fault_of_the_primary_loses_and_duplicates_nothing(
     kind: str, bridges: int, tmp_path: Path
 ) -> None:
     opened = running_watched() if kind == "sentinels" else running_cluster()
@@ -294,7 +294,7 @@ async def test_sentinels_have_a_login_and_tls_of_their_own(tmp_path: Path) -> No
                 await connect_wire(Target.from_url(url.replace("eyes", "ears")), 3)
 
 
-async def test_a_client_certificate_is_shown(tmp_path: Path) -> None:
+async def test_client_certificate_is_sent(tmp_path: Path) -> None:
     certificates = new_certificates(tmp_path)
     context = certificates.server
     context.verify_mode = ssl.CERT_REQUIRED

@@ -101,7 +101,7 @@ class Storm:
     [("kill",), ("freeze",), ("kill", "freeze", "restart"), ("kill", "freeze", "redis")],
     ids="+".join,
 )
-async def test_while_one_of_two_listens_nothing_is_missing(
+async def test_one_receiving_bridge_of_two_loses_nothing(
     faults: tuple[str, ...], server: RedisServer, tmp_path: Path
 ) -> None:
     async with pair(tmp_path, server, RATE) as both:

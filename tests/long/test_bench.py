@@ -37,7 +37,7 @@ def bench(**variables: str) -> str:
         "audit, of trades in Redis and in the journal",
     ],
 )
-def test_a_row_comes_to_a_figure(only: str) -> None:
+def test_row_is_measured(only: str) -> None:
     printed = bench(BENCH_ONLY=only)
 
     figures = re.findall(
@@ -46,7 +46,7 @@ def test_a_row_comes_to_a_figure(only: str) -> None:
     assert len(figures) >= 1
 
 
-def test_the_stations_of_a_message_come_to_figures() -> None:
+def test_stages_of_a_message_are_measured() -> None:
     printed = bench(BENCH_ONLY="stages")
 
     assert len(re.findall(r"^\| [a-z, ]+ \| -?\d+\.\d \|$", printed, re.MULTILINE)) == 6
@@ -60,7 +60,7 @@ def test_a_row_that_cannot_be_measured_states_the_reason() -> None:
     assert "| skipped: neither redis-benchmark nor valkey-benchmark is on the PATH" in printed
 
 
-def test_the_workload_is_the_same_for_whichever_program_loads_it(tmp_path: Path) -> None:
+def test_workload_is_equal_for_every_program(tmp_path: Path) -> None:
     made = make(500)
     made.save(tmp_path / "workload")
 

@@ -357,7 +357,7 @@ def test_texts_and_times_of_another_program_break_no_page(shown: Shown) -> None:
             assert page.errors == [], (name, width)
 
 
-def test_redis_unavailable_is_red_at_once_and_all_is_shown_again_after(shown: Shown) -> None:
+def test_redis_unavailable_turns_the_page_red_at_once_and_recovers(shown: Shown) -> None:
     shown.bus.client.delete("bridge:status")
     shown.bus.bridge()
     page = shown.open("")

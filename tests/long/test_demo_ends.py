@@ -19,7 +19,7 @@ from tests.support.demo_run import (
 pytestmark = pytest.mark.timeout(150)
 
 
-def test_it_shows_everything_but_its_secret_key_and_ends_by_itself(tmp_path: Path) -> None:
+def test_demo_shows_all_but_its_secret_key_and_ends_by_itself(tmp_path: Path) -> None:
     with (
         taken(6379),
         running_demo(tmp_path, FOR="8", RATE="150", **OF_A_REAL_BRIDGE) as demo,
@@ -71,7 +71,7 @@ def test_a_killed_demo_leaves_no_orphan(tmp_path: Path) -> None:
         assert '"bridge_stopped"' in (demo.folder / "bridge.log").read_text()
 
 
-def test_a_part_that_dies_ends_the_demo_and_is_named_with_its_log(tmp_path: Path) -> None:
+def test_demo_killed_part_ends_it_and_is_named_with_its_log(tmp_path: Path) -> None:
     with running_demo(tmp_path) as demo:
         pids = demo.until_up()
         os.killpg(pids["book"], signal.SIGKILL)

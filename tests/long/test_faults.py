@@ -22,13 +22,13 @@ async def one(tmp_path: Path) -> AsyncIterator[Stage]:
         yield running
 
 
-async def test_faulty_frames_are_recovered_or_marked_and_touch_no_other(one: Stage) -> None:
+async def test_faulty_frames_are_recovered_or_marked_and_affect_no_other_stream(one: Stage) -> None:
     await assert_frames_are_recovered_or_marked(
         one, ("dropped", "duplicated", "late", "out of order", "garbage")
     )
 
 
-async def test_faulty_connections_heal_and_the_cause_is_reported(one: Stage) -> None:
+async def test_faulty_connections_recover_and_the_cause_is_reported(one: Stage) -> None:
     await assert_connections_recover_and_say_so(one, ("reset", "an error frame"))
 
 

@@ -27,7 +27,7 @@ LIMIT_S = 400.0
 
 
 @pytest.mark.timeout(LIMIT_S + 20)
-def test_what_is_reported_of_redis_is_reported_with_the_server_of_the_wheel_too() -> None:
+def test_redis_tests_pass_with_the_server_of_the_wheel() -> None:
     bundled = bundled_server_binary()
     if bundled is None or find_server_binary() == bundled:
         pytest.skip("no other server is installed")

@@ -25,7 +25,7 @@ def server() -> Iterator[RedisServer]:
         yield running_server
 
 
-async def test_one_frozen_killed_or_stopped_leaves_no_gap_and_no_duplicate(
+async def test_bridge_frozen_killed_or_stopped_leaves_no_gap_and_no_duplicate(
     server: RedisServer, tmp_path: Path
 ) -> None:
     async with pair(tmp_path, server, markets=MARKETS) as both:

@@ -75,7 +75,7 @@ def test_mypy_finds_what_is_mistyped_in_a_consumer_against_the_wheel_and_nothing
 
 
 @pytest.mark.parametrize("name", ["bridge", "consumers"])
-def test_a_package_of_the_user_with_a_name_of_ours_is_one_sentence(
+def test_user_package_with_a_name_of_the_project_is_reported_in_one_sentence(
     tmp_path: Path, python: Path, name: str
 ) -> None:
     own_package(tmp_path, name)
@@ -90,7 +90,7 @@ def test_a_package_of_the_user_with_a_name_of_ours_is_one_sentence(
 
 
 @pytest.mark.parametrize("name", ["bridge", "consumers"])
-def test_a_plain_folder_of_the_user_with_a_name_of_ours_is_no_trouble(
+def test_user_folder_with_a_name_of_the_project_is_ignored(
     tmp_path: Path, python: Path, name: str
 ) -> None:
     (tmp_path / name).mkdir()
@@ -170,7 +170,7 @@ def test_init_in_an_empty_folder_writes_what_the_repository_has(
         assert path.read_bytes() == (ROOT / path.name).read_bytes()
 
 
-def test_check_understands_what_init_wrote(tmp_path: Path, python: Path) -> None:
+def test_check_reads_the_files_of_init(tmp_path: Path, python: Path) -> None:
     bridge = python.with_name("backpack-bridge")
     run(tmp_path, [bridge, "init"])
     (tmp_path / ".env.example").rename(tmp_path / ".env")

@@ -37,7 +37,7 @@ def server() -> Iterator[RedisServer]:
         yield running
 
 
-def test_age_of_streams_and_lag_of_groups_are_known_from_their_entry_ids(
+def test_age_of_streams_and_lag_of_groups_follow_from_entry_ids(
     server: RedisServer, tmp_path: Path
 ) -> None:
     at, prometheus_port = free_port(), free_port()

@@ -240,7 +240,7 @@ def refused_streams(bridge: BridgeRun) -> dict[str, str]:
     return {name: why for each in connections for name, why in each["refused"].items()}
 
 
-async def test_an_account_is_published_as_it_stands_and_as_it_moves(
+async def test_account_is_published_with_its_state_and_its_changes(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)
@@ -283,7 +283,7 @@ async def test_several_connections_share_the_streams(tmp_path: Path, redis_url: 
     assert names == ["public-1", "public-2", "public-3"]
 
 
-async def test_interrupted_twice_it_leaves_at_once(tmp_path: Path, redis_url: str) -> None:
+async def test_bridge_interrupted_twice_ends_at_once(tmp_path: Path, redis_url: str) -> None:
     async with (
         running_simulator() as exchange,
         running_bridge(tmp_path, exchange.ws_url, redis_url, ["trade.SOL_USDC"]) as bridge,

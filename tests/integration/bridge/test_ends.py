@@ -38,7 +38,7 @@ async def test_another_accounts_streams_end_the_bridge_with_a_sentence(
         assert any(path.stat().st_size for path in journal.glob("*.journal"))
 
 
-async def test_started_again_with_fewer_streams_it_publishes_what_it_had_received_of_all(
+async def test_bridge_restarted_with_fewer_streams_publishes_all_received_messages(
     server: RedisServer, tmp_path: Path
 ) -> None:
     both = ["trade.SOL_USDC", "bookTicker.SOL_USDC"]

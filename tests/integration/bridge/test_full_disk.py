@@ -36,7 +36,7 @@ def limit(pid: int, size: int) -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("fsync", ["interval", "batch"])
-async def test_publishing_continues_without_the_net_and_the_net_returns(
+async def test_disk_full_publishing_continues_and_the_journal_recovers(
     fsync: str, server: RedisServer, tmp_path: Path
 ) -> None:
     ledger = tmp_path / "ledger.jsonl"
@@ -81,7 +81,7 @@ async def test_publishing_continues_without_the_net_and_the_net_returns(
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("is_recovered", [False, True])
-async def test_recorder_disk_full_keeps_what_comes_and_shows_what_it_could_not_write(
+async def test_recorder_disk_full_keeps_later_frames_and_shows_the_missing_ones(
     is_recovered: bool, tmp_path: Path
 ) -> None:
     async with (
@@ -112,7 +112,7 @@ def size(journal: Path) -> int:
 
 
 @pytest.mark.timeout(180)
-async def test_a_journal_that_cannot_be_opened_at_the_start_is_opened_when_it_can(
+async def test_journal_unopenable_at_the_start_is_opened_later(
     server: RedisServer, tmp_path: Path
 ) -> None:
     ledger = tmp_path / "ledger.jsonl"

@@ -387,7 +387,7 @@ def _until_waits(log: IO[str]) -> Iterator[str]:
             return
 
 
-def test_a_journal_can_be_looked_into(tmp_path: Path) -> None:
+def test_journal_content_is_shown(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "journal"
     folder.mkdir(parents=True)
     segment = folder / "00000000000000000000.journal"
@@ -419,7 +419,7 @@ def test_a_journal_can_be_looked_into(tmp_path: Path) -> None:
     assert "no record at offset" in damaged.stderr
 
 
-def test_frames_that_are_hardly_json_are_exported_too(tmp_path: Path) -> None:
+def test_unusual_json_frames_are_exported(tmp_path: Path) -> None:
     nested, half = "[" * 100_000, '{"s":"\\ud800","币":1.10}'
     (tmp_path / "00000000000000000000.journal").write_text(
         f"1790915531026001 F 1 {nested}\n1790915531026002 F 1 {half}\nrubbish\n", encoding="utf-8"
@@ -466,7 +466,7 @@ def test_time_that_is_not_in_a_journal_is_reported(tmp_path: Path) -> None:
         (("replay", "data", "--from", "2026-10-03", "--to", "2026-10-02"), "is not before"),
     ],
 )
-def test_mistakes_are_reported_in_a_line(
+def test_wrong_arguments_are_reported_in_one_line(
     arguments: tuple[str, ...], expected: str, tmp_path: Path
 ) -> None:
     answer = run_bridge(tmp_path, *arguments)

@@ -94,9 +94,7 @@ async def test_replay_recovers_the_same_and_requests_nothing(
     assert {(f["recovered"], f["how"]) for f in recovered} == {("true", "history")}
 
 
-async def test_a_book_that_never_moves_is_known_all_the_same(
-    tmp_path: Path, redis_url: str
-) -> None:
+async def test_book_without_changes_gets_a_snapshot(tmp_path: Path, redis_url: str) -> None:
     client = client_of(redis_url)
     async with (
         running_simulator("--events", "0") as exchange,
@@ -121,9 +119,7 @@ async def test_a_book_that_never_moves_is_known_all_the_same(
     assert client.xlen("bridge:gaps") == 0
 
 
-async def test_fills_that_were_missed_come_from_history_once(
-    tmp_path: Path, redis_url: str
-) -> None:
+async def test_missed_fills_are_fetched_from_history_once(tmp_path: Path, redis_url: str) -> None:
     client = client_of(redis_url)
     ledger = tmp_path / "ledger.jsonl"
     async with (
@@ -230,9 +226,7 @@ def replayed(folder: Path, redis_url: str, *options: str) -> subprocess.Complete
     return run_bridge(folder.parent, "replay", str(folder), *options, BRIDGE_REDIS__URL=redis_url)
 
 
-def test_a_replay_from_then_until_then_publishes_nothing_else(
-    tmp_path: Path, redis_url: str
-) -> None:
+def test_replay_of_an_interval_publishes_nothing_else(tmp_path: Path, redis_url: str) -> None:
     client = client_of(redis_url)
     before = "1790910730500000 R 0 account.orderUpdate []"
     folder = journal_of(tmp_path / "journal", before)

@@ -98,7 +98,7 @@ def test_streams_are_listed_whenever_their_first_message_comes(
         assert set(client.hkeys("bridge:streams")) == {TRADES, TICKERS}  # type: ignore[arg-type]
 
 
-def test_a_registry_that_is_none_is_reported_and_ends_no_replay(
+def test_replay_with_an_invalid_registry_reports_it_and_completes(
     server: RedisServer, tmp_path: Path
 ) -> None:
     with server.client() as client:
@@ -123,7 +123,7 @@ def test_from_and_to_are_understood_in_seconds_and_as_times(
     assert numbers(server) == [2, 3]
 
 
-def test_a_clock_that_was_set_for_a_moment_does_not_end_the_replay(
+def test_replay_continues_after_a_moment_with_a_wrong_clock(
     server: RedisServer, tmp_path: Path
 ) -> None:
     far_us = NOW_US + 3_600_000_000
@@ -139,9 +139,7 @@ def test_a_clock_that_was_set_for_a_moment_does_not_end_the_replay(
     assert gaps(server) == ["start", "skipped"]
 
 
-def test_a_time_in_which_nothing_was_received_is_reported(
-    server: RedisServer, tmp_path: Path
-) -> None:
+def test_replay_interval_without_messages_is_reported(server: RedisServer, tmp_path: Path) -> None:
     journal(tmp_path, opened(TRADES), trades(range(3)))
 
     code, output, errors = replay(tmp_path, server, "--to", "2020-01-01")
@@ -151,7 +149,7 @@ def test_a_time_in_which_nothing_was_received_is_reported(
 
 
 @pytest.mark.parametrize("arguments", [("--from", "²"), ("--from", "2026-10-03", "--to", "1e9")])
-def test_times_that_are_none_are_reported_in_a_line(
+def test_replay_invalid_times_are_reported_in_one_line(
     arguments: tuple[str, ...], server: RedisServer, tmp_path: Path
 ) -> None:
     journal(tmp_path, opened(TRADES), trades(range(3)))
@@ -162,7 +160,7 @@ def test_times_that_are_none_are_reported_in_a_line(
     assert "write beginning, new, a time such as" in errors
 
 
-def test_more_behind_a_gap_than_memory_may_hold_is_marked_and_continues(
+def test_replay_more_pending_after_a_gap_than_the_memory_limit_is_marked(
     server: RedisServer, tmp_path: Path
 ) -> None:
     journal(tmp_path, opened(TRADES), trades([0, *range(2, 3000)]))
@@ -173,7 +171,7 @@ def test_more_behind_a_gap_than_memory_may_hold_is_marked_and_continues(
     assert gaps(server) == ["start", "skipped"]
 
 
-def test_behind_a_gap_it_is_read_on_until_what_recovers_it_comes(
+def test_replay_reads_on_after_a_gap_until_its_recovery(
     server: RedisServer, tmp_path: Path
 ) -> None:
     rows = [
@@ -192,7 +190,7 @@ def test_behind_a_gap_it_is_read_on_until_what_recovers_it_comes(
     assert gaps(server) == ["start"]
 
 
-def test_a_book_held_for_what_is_missing_does_not_stop_the_replay(
+def test_replay_book_held_for_missing_changes_does_not_stop_it(
     server: RedisServer, tmp_path: Path
 ) -> None:
     def depth(number: int) -> str:
@@ -229,7 +227,7 @@ def _tickers(count: int) -> str:
     )
 
 
-def test_what_is_damaged_is_passed_over_and_reported(server: RedisServer, tmp_path: Path) -> None:
+def test_replay_skips_and_reports_damaged_records(server: RedisServer, tmp_path: Path) -> None:
     damaged = (
         f'{NOW_US} S 0 {{"connections":["1"]}}\n',
         f"{NOW_US} O 1 rubbish\n",
@@ -250,7 +248,7 @@ def test_what_is_damaged_is_passed_over_and_reported(server: RedisServer, tmp_pa
     assert numbers(server) == [0, 1, 2]
 
 
-def test_streams_that_came_later_are_counted_and_begin_where_it_was_requested(
+def test_replay_later_streams_are_counted_and_begin_at_the_requested_time(
     server: RedisServer, tmp_path: Path
 ) -> None:
     changed = json.dumps({"streams": [TICKERS, TRADES]})
@@ -269,7 +267,7 @@ def order_journal(folder: Path, **owner: str) -> Path:
     return journal(folder, opened(ORDERS), frame, owner=owner or None)
 
 
-def test_private_streams_go_into_their_own_accounts_prefix_only(
+def test_replay_private_streams_are_written_under_their_accounts_prefix_only(
     server: RedisServer, tmp_path: Path
 ) -> None:
     order_journal(tmp_path, exchange=ITSELF, account="mine")
@@ -299,7 +297,9 @@ def test_private_streams_of_an_unknown_account_are_refused(
     assert "no owner.json beside it names the account" in errors
 
 
-def test_another_exchanges_journal_must_be_requested(server: RedisServer, tmp_path: Path) -> None:
+def test_replay_of_another_exchanges_journal_is_refused_unless_configured(
+    server: RedisServer, tmp_path: Path
+) -> None:
     owner = {"exchange": "ws://127.0.0.1:8765", "account": ""}
     journal(tmp_path, opened(TRADES), trades(range(3)), owner=owner)
 

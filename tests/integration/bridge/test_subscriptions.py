@@ -82,7 +82,7 @@ async def test_a_pattern_follows_listings_and_delistings(tmp_path: Path, redis_u
         assert "Traceback" not in bridge.log()
 
 
-async def test_a_pattern_that_fits_no_market_yet_waits_for_a_listing(
+async def test_pattern_without_a_matching_market_waits_for_a_listing(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)
@@ -98,7 +98,7 @@ async def test_a_pattern_that_fits_no_market_yet_waits_for_a_listing(
         assert "Traceback" not in bridge.log()
 
 
-async def test_a_restart_while_the_list_cannot_be_read_receives_what_was_received_before(
+async def test_restart_without_a_readable_list_keeps_the_earlier_streams(
     tmp_path: Path, redis_url: str
 ) -> None:
     client, stream = client_of(redis_url), f"trade.{MARKET}"
@@ -119,7 +119,7 @@ async def test_a_restart_while_the_list_cannot_be_read_receives_what_was_receive
             )
 
 
-async def test_whatever_is_answered_for_the_list_of_markets_the_bridge_continues(
+async def test_bridge_continues_on_any_reply_for_the_list_of_markets(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)
@@ -198,7 +198,7 @@ async def test_a_hangup_while_the_bridge_starts_waits_for_it(
         await grows(client_of(redis_url), f"trade.{MARKET}")
 
 
-async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_continues(
+async def test_reload_of_a_wrong_configuration_is_refused_and_the_old_one_kept(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)
@@ -249,7 +249,7 @@ async def test_a_configuration_that_is_wrong_is_refused_and_the_old_one_continue
         assert "Traceback" not in bridge.log()
 
 
-async def test_a_mistyped_market_is_reported_with_the_right_one_and_is_no_health(
+async def test_mistyped_market_is_reported_with_the_nearest_and_as_unhealthy(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)
@@ -271,7 +271,7 @@ async def test_a_mistyped_market_is_reported_with_the_right_one_and_is_no_health
         assert client.hkeys("bridge:streams") == ["trade.SOL_USDC"]
 
 
-async def test_a_subscription_that_the_exchange_forgot_is_found_and_renewed(
+async def test_subscription_forgotten_by_the_exchange_is_renewed(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)
@@ -302,7 +302,7 @@ async def test_a_subscription_that_the_exchange_forgot_is_found_and_renewed(
         ),
     ],
 )
-async def test_what_a_forgotten_subscription_missed_is_marked_from_its_last_message_on(
+async def test_gap_of_a_forgotten_subscription_begins_at_its_last_message(
     ends: str, settings: dict[str, object], tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)
@@ -360,7 +360,7 @@ async def test_a_stream_that_stays_silent_gets_another_connection(
         assert gaps(client, f"trade.{MARKET}") == ["start"]
 
 
-async def test_a_market_that_is_quiet_is_not_called_silent(tmp_path: Path, redis_url: str) -> None:
+async def test_quiet_market_is_not_reported_as_silent(tmp_path: Path, redis_url: str) -> None:
     client = client_of(redis_url)
     ledger = tmp_path / "ledger.jsonl"
 
@@ -426,7 +426,7 @@ async def test_a_skewed_clock_is_reported_and_signatures_hold(
             )
 
 
-async def test_an_account_that_is_refused_for_a_while_is_marked_and_returns_by_itself(
+async def test_account_refused_for_a_while_gets_a_gap_and_recovers(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)

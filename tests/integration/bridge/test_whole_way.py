@@ -111,9 +111,7 @@ async def all_through(client: redis.Redis, sent: Mapping[str, Sequence[Any]]) ->
 
 
 @pytest.mark.timeout(TIMEOUT_S)
-async def test_what_the_consumers_made_is_what_the_exchange_states(
-    tmp_path: Path, redis_url: str
-) -> None:
+async def test_consumer_results_equal_the_exchanges_data(tmp_path: Path, redis_url: str) -> None:
     client = redis.Redis.from_url(redis_url, decode_responses=True)
     ledger = tmp_path / "ledger.jsonl"
     arguments = ["--rate", str(RATE), "--events", str(RATE * SECONDS), "--seed", "5"]

@@ -163,7 +163,7 @@ def test_patterns_that_fit_no_stream_are_logged_with_the_nearest(bench: Bench) -
     assert worker.stop() == 0
 
 
-def test_a_group_that_is_there_continues_whatever_from_is(bench: Bench) -> None:
+def test_existing_group_continues_and_ignores_from(bench: Bench) -> None:
     bench.register(STREAM)
     bench.add(STREAM, trades(1, 3))
     first = bench.start("tail", "--from", "beginning")

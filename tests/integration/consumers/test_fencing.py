@@ -97,9 +97,7 @@ async def test_a_start_in_the_far_future_is_refused_and_not_kept(client: Redis) 
 
 
 @pytest.mark.parametrize("before", [2**53, 2**53 + 1, 2**62])
-async def test_a_token_that_another_program_has_made_huge_is_held_unchanged(
-    client: Redis, before: int
-) -> None:
+async def test_huge_token_of_another_program_is_kept_unchanged(client: Redis, before: int) -> None:
     a = leases(client, "a/1")
     await client.hset(f"{BESIDE}:position", "token", str(before))
     lease = await acquired(a)
@@ -108,9 +106,7 @@ async def test_a_token_that_another_program_has_made_huge_is_held_unchanged(
 
 
 @pytest.mark.parametrize("tries", ["many", "-1", "1" * 30])
-async def test_attempts_that_another_program_has_counted_are_counted_anew(
-    client: Redis, tries: str
-) -> None:
+async def test_attempts_counted_by_another_program_start_again(client: Redis, tries: str) -> None:
     a = leases(client, "a/1")
     lease = await acquired(a)
     await client.hset(f"{BESIDE}:position", mapping={"trying": "5-0", "tries": tries})
@@ -273,7 +269,7 @@ async def test_a_result_key_of_another_kind_refuses_the_whole_commit(client: Red
     assert await client.hget(f"{BESIDE}:position", "id") == "0-0"
 
 
-async def test_a_derived_entry_is_there_once_however_often_it_is_made(client: Redis) -> None:
+async def test_derived_entry_written_several_times_is_stored_once(client: Redis) -> None:
     await fill(client, "5-0", "6-0")
     a = leases(client, "a/1")
     lease = await acquired(a)
@@ -310,7 +306,7 @@ async def test_lag_is_right_while_reading_and_after_a_trim(client: Redis) -> Non
     assert (group["entries-read"], group["lag"]) == (10, 0)
 
 
-async def test_a_destroyed_group_is_there_again_at_the_position(client: Redis) -> None:
+async def test_destroyed_group_is_created_again_at_the_position(client: Redis) -> None:
     await fill(client, "5-0", "6-0")
     a = leases(client, "a/1")
     lease = await acquired(a)

@@ -17,7 +17,7 @@ BAD = b"\xff"
 
 
 @pytest.mark.parametrize("mode_", ["shared", "ordered"])
-async def test_bytes_that_are_no_utf8_end_no_worker_and_hold_up_no_entry(
+async def test_bytes_that_are_not_utf8_end_no_worker_and_delay_no_entry(
     redis_url: str, mode_: Mode
 ) -> None:
     stop, got = Stop(), list[str]()

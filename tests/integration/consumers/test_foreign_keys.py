@@ -13,7 +13,7 @@ pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machi
 
 
 @BOTH_MODES
-def test_what_another_program_wrote_beside_a_stream_ends_no_worker(
+def test_foreign_data_in_a_streams_kit_keys_ends_no_worker(
     picky: Bench, name: str, group: str
 ) -> None:
     beside = f"consumers:{{{STREAM}}}:{group}"
@@ -35,7 +35,7 @@ def test_what_another_program_wrote_beside_a_stream_ends_no_worker(
 
 @pytest.mark.parametrize("part", ["again", "lease", "position", "state", "settled", "ticks"])
 @pytest.mark.parametrize(("name", "group"), [("Picky", "picky"), ("Ordered", "ordered")])
-def test_a_key_of_another_kind_beside_one_stream_holds_up_no_other(
+def test_key_of_another_kind_for_one_stream_delays_no_other(
     picky: Bench, name: str, group: str, part: str
 ) -> None:
     picky.register("trade.BAD_USDC")
@@ -104,7 +104,7 @@ def test_where_a_joined_position_becomes_a_key_of_another_kind_nothing_is_commit
 
 
 @pytest.mark.parametrize("place", ["the group", "what is settled", "position", "joined position"])
-def test_a_place_in_the_far_future_is_reported_and_read_once_it_is_set_back(
+def test_position_in_the_far_future_is_reported_and_read_after_it_is_set_back(
     picky: Bench, place: str
 ) -> None:
     stream, to_come = "trade.BAD_USDC", "99999999999999-0"
@@ -141,9 +141,7 @@ def test_a_place_in_the_far_future_is_reported_and_read_once_it_is_set_back(
     ("name", "where"),
     [("Timed", "{timers}:timed"), ("TimedOrdered", f"{{{STREAM}}}:timed-ordered")],
 )
-def test_a_timer_that_was_due_in_the_far_future_is_called_all_the_same(
-    picky: Bench, name: str, where: str
-) -> None:
+def test_timer_due_in_the_far_future_is_still_called(picky: Bench, name: str, where: str) -> None:
     picky.redis.hset(f"consumers:{where}:ticks", "note", "99999999999999")
     worker = picky.start(f"outside:{name}", *RUN)
     picky.until(lambda: picky.redis.exists(f"consumers:{where}:tick"))
@@ -165,7 +163,7 @@ def test_a_key_of_another_kind_where_timers_are_kept_holds_up_no_entry(
     assert worker.stop() == 0
 
 
-def test_a_name_in_the_registry_that_is_no_stream_is_reported_once_and_passed_over(
+def test_worker_skips_and_reports_once_a_name_in_the_registry_that_is_no_stream(
     bench: Bench,
 ) -> None:
     hostile = "a/../../T"

@@ -85,7 +85,7 @@ class Stopping(Consumer):
 """
 
 
-def test_spreads_are_those_of_the_truth_with_three_workers_of_which_one_is_killed(
+def test_spreads_are_correct_with_three_workers_of_which_one_is_killed(
     bench: Bench,
 ) -> None:
     pairs = Pairs(bench)

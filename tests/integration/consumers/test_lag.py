@@ -117,7 +117,7 @@ def test_lag_is_right_after_deletes_and_trims(filled: Bench, kind: str, name: st
 
 
 @BOTH
-def test_a_large_lag_comes_from_counters(filled: Bench, kind: str, name: str) -> None:
+def test_lag_that_is_large_is_read_from_counters(filled: Bench, kind: str, name: str) -> None:
     worker = filled.start(f"outside:{kind}")
     caught_up(filled, name, 100)
     assert worker.stop() == 0
@@ -200,7 +200,7 @@ def test_status_without_groups_names_the_command_to_run(bench: Bench) -> None:
     assert "no groups yet" in done.stdout
 
 
-def test_status_of_a_group_that_is_not_there_names_those_that_are(bench: Bench) -> None:
+def test_status_of_an_unknown_group_names_the_existing_groups(bench: Bench) -> None:
     bench.redis.hset("consumers:groups", mapping={"candles": '{"mode": "ordered"}', "tail": "{}"})
     for more in ([], ["--json"]):
         done = run_here(bench.folder, bench.url, "status", "--group", "candels", *more)
@@ -212,7 +212,7 @@ def test_status_of_a_group_that_is_not_there_names_those_that_are(bench: Bench) 
     assert (done.returncode, "candles" in done.stdout) == (0, False)
 
 
-def test_status_watch_waits_for_a_group_that_is_not_there(bench: Bench) -> None:
+def test_status_watch_waits_for_an_unknown_group(bench: Bench) -> None:
     bench.redis.hset("consumers:groups", "tail", "{}")
     command = [sys.executable, "-m", "consumers", "status", "--watch", "--group", "nogroup"]
     watch = warm.Process(
@@ -282,7 +282,7 @@ def test_status_without_watch_fails_when_redis_is_unavailable(tmp_path: Path) ->
     assert "cannot be read" in done.stderr
 
 
-async def test_of_several_shards_one_that_does_not_answer_is_named_and_left_out(
+async def test_lags_name_and_omit_an_unavailable_shard(
     redis_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     space = KeySpace("{b}:", 2)
@@ -331,7 +331,7 @@ async def test_lags_without_any_shard_raise_although_the_registry_was_read_befor
             await group_lags(after, Keys(space), unavailable={})
 
 
-async def test_without_the_first_shard_groups_are_found_by_what_the_others_have(
+async def test_groups_are_found_in_other_shards_without_the_first(
     redis_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     space = KeySpace("{b}:", 2)
@@ -390,7 +390,7 @@ async def test_a_key_of_another_kind_beside_a_stream_hides_no_group(
 
 
 @pytest.mark.parametrize("counted", ["inf", "nan", "-5", "1e300", "9" * 40, "many"])
-async def test_counters_that_another_program_has_written_count_nothing(
+async def test_counters_written_by_another_program_are_ignored(
     redis_url: str, counted: str
 ) -> None:
     async with connect(redis_url, name="test", decode_responses=True) as client:
@@ -406,7 +406,7 @@ async def test_counters_that_another_program_has_written_count_nothing(
     assert [(one.lag, one.missed) for one in group.streams] == [(1, 0)]
 
 
-async def test_groups_that_may_not_be_requested_are_not_taken_for_absent(redis_url: str) -> None:
+async def test_lag_without_the_right_to_read_groups_is_an_error(redis_url: str) -> None:
     async with connect(redis_url, name="test", decode_responses=True) as redis:
         await redis.xgroup_create("trade.SOL_USDC", "mine", mkstream=True)
         await redis.execute_command(*without("xinfo|groups"))

@@ -196,7 +196,7 @@ def test_streams_are_shared_evenly_and_move_as_workers_come_and_go(summing: Benc
     summing.until(lambda: shared_evenly(summing, names, workers[2:]))
 
 
-def test_a_killed_owner_is_followed_with_exact_results(summing: Bench) -> None:
+def test_takeover_from_a_killed_owner_keeps_results_exact(summing: Bench) -> None:
     names = streams(4)
     summing.register(*names)
     for stream in names:
@@ -254,7 +254,7 @@ def test_ctrl_c_commits_what_is_handled_and_gives_the_leases_back(summing: Bench
         assert_exact(summing, stream, 1500)
 
 
-def test_a_deleted_stream_is_read_on_when_it_is_back(summing: Bench) -> None:
+def test_deleted_stream_that_returns_is_read_on(summing: Bench) -> None:
     summing.register(STREAM)
     summing.add(STREAM, trades(1, 10))
     summing.start(*RUN)
@@ -264,7 +264,7 @@ def test_a_deleted_stream_is_read_on_when_it_is_back(summing: Bench) -> None:
     assert_exact(summing, STREAM, 15)
 
 
-def test_a_destroyed_group_is_there_again_with_the_next_commit(summing: Bench) -> None:
+def test_destroyed_group_is_created_again_by_the_next_commit(summing: Bench) -> None:
     summing.register(STREAM)
     summing.add(STREAM, trades(1, 10))
     summing.start(*RUN)

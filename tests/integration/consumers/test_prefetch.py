@@ -190,7 +190,7 @@ async def test_prefetch_reconnects_after_a_broken_connection(client: Redis) -> N
     assert await prefetch.receive()
 
 
-async def test_what_is_read_ahead_is_of_use_where_the_positions_came_true(client: Redis) -> None:
+async def test_read_ahead_is_used_if_the_positions_match(client: Redis) -> None:
     for one in ("5-0", "6-0", "7-0"):
         await client.xadd(STREAM, {"a": "b"}, id=one)
     ahead = ReadAhead(client)
@@ -209,7 +209,7 @@ async def test_what_is_read_ahead_is_of_use_where_the_positions_came_true(client
     assert not await ahead.take({STREAM: "7-0"}, 2), "the reply is empty"
 
 
-async def test_a_read_ahead_whose_connection_broke_meanwhile_is_none() -> None:
+async def test_read_ahead_on_a_broken_connection_returns_nothing() -> None:
     with running_redis() as server:
         async with connect(server.url, name="test", decode_responses=True) as client:
             await client.xadd(STREAM, {"a": "b"}, id="5-0")
@@ -224,7 +224,7 @@ async def test_a_read_ahead_whose_connection_broke_meanwhile_is_none() -> None:
             assert not await ahead.take({STREAM: "0-0"}, 2), "Redis restarted empty"
 
 
-async def test_a_read_ahead_that_is_dropped_is_not_waited_for(client: Redis) -> None:
+async def test_read_ahead_after_drop_does_not_wait_for_the_reply(client: Redis) -> None:
     await client.xadd(STREAM, {"a": "b"}, id="5-0")
     ahead = ReadAhead(client)
     await ahead.send({STREAM: "0-0"}, 2)
@@ -324,9 +324,7 @@ def test_entries_that_are_reported_as_missed_are_not_handled_after_all(quick: Be
 
 
 @pytest.mark.parametrize("kind", ["Quick", "InOrder"])
-def test_without_a_connection_to_read_ahead_over_a_worker_is_slower_and_no_more(
-    tmp_path: Path, kind: str
-) -> None:
+def test_worker_without_a_prefetch_connection_loses_nothing(tmp_path: Path, kind: str) -> None:
     with running_redis() as server, running_bench(tmp_path, server.url) as one:
         (one.folder / "outside.py").write_text(QUICK + IN_ORDER)
         one.register(STREAM)

@@ -72,7 +72,7 @@ def test_read_continues_after_a_page_that_is_exactly_full(client: redis.Redis) -
     assert len(list(read(TRADES))) == 2 * PAGE_ENTRIES
 
 
-async def test_read_believes_whole_pages_of_a_replica_and_the_primary_for_the_rest(
+async def test_read_takes_full_pages_from_a_replica_and_the_rest_from_the_primary(
     client: redis.Redis, redis_url: str
 ) -> None:
     entries = seconds_of_trades(3 * PAGE_ENTRIES)
@@ -129,7 +129,7 @@ def test_one_class_of_events_and_the_frames(client: redis.Redis) -> None:
     assert polars["price"].to_list() == [None, "1.50", "2.50", "3.50"]
 
 
-def test_a_reading_can_be_iterated_again_and_sees_what_came_since(client: redis.Redis) -> None:
+def test_reading_iterated_again_includes_later_entries(client: redis.Redis) -> None:
     add(client, seconds_of_trades(2))
     reading = read(TRADES)
     assert len(list(reading)) == 2
@@ -229,7 +229,7 @@ def test_the_research_of_the_documents_runs(client: redis.Redis) -> None:
     assert names["frame"]["price"].tolist() == [2.5, 2.5, 2.5]
 
 
-def test_read_takes_how_long_ago_as_text(client: redis.Redis) -> None:
+def test_read_accepts_an_age_as_text(client: redis.Redis) -> None:
     seconds, _ = client.time()  # type: ignore[misc]
     for n, ago_s in ((1, 7300), (2, 7100), (3, 30)):
         at_us: Any = (seconds - ago_s) * 1_000_000

@@ -112,7 +112,7 @@ async def test_results_that_are_refused_settle_nothing_and_hold_up_no_other(clie
         [Write("EVAL", "", ("a",))],
     ],
 )
-async def test_of_results_that_would_be_refused_half_way_none_is_applied(
+async def test_results_of_which_one_would_be_refused_are_not_applied(
     client: Redis, bad: list[Write]
 ) -> None:
     await fill(client, "5-0")
@@ -153,7 +153,7 @@ async def test_a_result_for_a_stream_whose_ids_are_used_up_settles_nothing(clien
     assert (await client.xpending(STREAM, "tally"))["pending"] == 1
 
 
-async def test_counters_that_another_program_has_written_hold_up_no_settling(
+async def test_counters_written_by_another_program_do_not_prevent_settling(
     client: Redis,
 ) -> None:
     await fill(client, "5-0", "6-0")
@@ -181,7 +181,7 @@ async def test_nothing_is_missed_where_another_program_has_written_to_a_counter(
         assert (await settle(a, Unit(UnitKind.ACK, [entry]))).missed == 0
 
 
-async def test_numbers_at_the_edge_of_what_redis_counts_with_are_taken(client: Redis) -> None:
+async def test_numbers_at_the_limit_of_redis_integers_are_accepted(client: Redis) -> None:
     await fill(client, "5-0")
     await client.set(f"{BESIDE}:x", "0")
     a = group(client, "a")
@@ -198,7 +198,7 @@ async def test_numbers_at_the_edge_of_what_redis_counts_with_are_taken(client: R
     assert [at for at, _ in await client.xrange(f"{BESIDE}:out")] == [largest]
 
 
-async def test_what_a_unit_writes_before_is_taken_into_account(client: Redis) -> None:
+async def test_earlier_writes_of_a_unit_count_for_its_later_checks(client: Redis) -> None:
     await fill(client, "5-0")
     await client.set(f"{BESIDE}:x", "text")
     a = group(client, "a")
@@ -215,7 +215,7 @@ async def test_what_a_unit_writes_before_is_taken_into_account(client: Redis) ->
     assert await client.get(f"{BESIDE}:y") == "6"
 
 
-async def test_a_dead_letter_is_there_once_and_can_be_sent_back_once(client: Redis) -> None:
+async def test_dead_letter_is_stored_once_and_sent_back_once(client: Redis) -> None:
     await fill(client, "5-0")
     a = group(client, "a")
     await join(a)
@@ -266,7 +266,7 @@ async def test_a_dead_letter_with_more_fields_than_a_script_can_move_delays_no_w
     assert (await dead_letters.send_back(found), await dead_letters.drop(found)) == (0, 1)
 
 
-async def test_a_letter_waits_while_the_ids_of_the_dead_ones_are_used_up(client: Redis) -> None:
+async def test_dead_letter_waits_while_the_ids_of_its_stream_are_used_up(client: Redis) -> None:
     dead_letters = DeadLetters(client, Keys(), "tally")
     await client.xadd(f"{BESIDE}:dead", {"a": "b"}, id=f"{2**64 - 1}-{2**64 - 1}")
     await client.xadd(f"{BESIDE}:again", {"attempts": "1", "entry_id": "5-0", "fields": "{}"})
@@ -288,7 +288,9 @@ async def test_dead_letters_of_one_stream_are_found_where_anothers_key_is_no_str
     assert [one.stream for one in await dead_letters.find_sent_back(both)] == ["trade.X"]
 
 
-async def test_names_of_dead_consumers_are_removed_if_nothing_is_pending(client: Redis) -> None:
+async def test_consumers_of_dead_workers_are_removed_unless_entries_are_pending(
+    client: Redis,
+) -> None:
     await fill(client, "5-0")
     a = group(client, "a")
     await join(a)
@@ -345,7 +347,7 @@ async def test_a_group_is_created_where_the_worker_remembers_after_a_flush(clien
     assert await a.read([STREAM], 10, None) == {STREAM: [("7-0", ["a", "b"])]}
 
 
-async def test_a_late_acknowledgement_to_a_group_made_anew_applies_nothing_twice(
+async def test_late_acknowledgement_to_a_group_created_again_applies_nothing_twice(
     client: Redis,
 ) -> None:
     await fill(client, "5-0")

@@ -101,7 +101,7 @@ def test_a_plain_call_of_three_leases_is_claimed_by_no_other_worker(counting: Be
     assert not any("claimed" in worker.err for worker in workers)
 
 
-def test_new_begins_with_what_comes_and_a_later_stream_is_new_as_a_whole(counting: Bench) -> None:
+def test_from_new_reads_later_entries_and_all_of_a_later_stream(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 10))
     counting.start(*RUN, "--from", "new")
@@ -287,7 +287,7 @@ def test_a_destroyed_group_is_created_again_after_the_last_entry(counting: Bench
     assert seen(counting) == Counter(range(1, 16))
 
 
-def test_an_emptied_redis_that_is_filled_again_is_read_on(counting: Bench) -> None:
+def test_emptied_redis_that_is_filled_again_continues_after_the_last_entry(counting: Bench) -> None:
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 10))
     worker = counting.start(*RUN)
@@ -373,7 +373,7 @@ def test_a_stopping_worker_keeps_the_entry_in_hand_for_longer_than_a_lease(
     assert "handler_hangs" not in worker.err
 
 
-def test_a_worker_with_nothing_to_do_takes_over_where_the_first_has_its_hands_full(
+def test_idle_worker_claims_entries_while_the_first_worker_is_busy(
     counting: Bench,
 ) -> None:
     (counting.folder / "waiting.py").write_text(WAITING)
@@ -413,7 +413,7 @@ def test_a_name_with_pending_entries_is_not_removed(counting: Bench) -> None:
     assert (left["name"], left["pending"]) == ("w0", 1)
 
 
-def test_a_flood_in_one_stream_does_not_hold_up_the_others(counting: Bench) -> None:
+def test_backlog_in_one_stream_does_not_delay_the_others(counting: Bench) -> None:
     others = [f"trade.M{n}_USDC" for n in range(20)]
     counting.register(STREAM, *others)
     counting.add(STREAM, trades(1, 8000))

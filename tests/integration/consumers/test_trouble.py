@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machi
 @pytest.mark.parametrize(
     "command", [["list", "--group", "pick"], ["show", "pick", "5-1"], ["retry", "pick", "--all"]]
 )
-def test_dead_letters_of_a_group_that_is_not_there_are_refused_with_those_that_are(
+def test_dead_letters_of_an_unknown_group_are_refused_with_the_existing_groups(
     bench: Bench, command: list[str]
 ) -> None:
     bench.redis.hset("consumers:groups", "picky", "{}")
@@ -226,9 +226,7 @@ def test_dead_letters_sent_back_are_all_listed_dropped_and_handled_at_once(
 @pytest.mark.parametrize(
     ("name", "group"), [("Refused", "refused"), ("RefusedOrdered", "refused-ordered")]
 )
-def test_results_that_redis_refuses_are_a_failure_like_another(
-    picky: Bench, name: str, group: str
-) -> None:
+def test_results_that_redis_refuses_fail_the_entry(picky: Bench, name: str, group: str) -> None:
     picky.redis.set("how", "refused")
     picky.redis.set(f"consumers:{{{STREAM}}}:{group}:other", "no hash")
     picky.start(f"outside:{name}", *RUN)
@@ -247,7 +245,7 @@ def test_results_that_redis_refuses_are_a_failure_like_another(
     assert dead_letters(picky, group) == []
 
 
-def test_a_state_that_is_no_json_is_a_failure_like_another(picky: Bench) -> None:
+def test_state_that_is_not_json_fails_the_entry(picky: Bench) -> None:
     picky.redis.set("how", "no json")
     picky.start("outside:NoJson", *RUN)
     picky.await_group(STREAM, "no-json", last_id(50))
@@ -427,7 +425,7 @@ def test_dead_letters_are_dropped_by_id_or_all(picky: Bench) -> None:
     assert "no dead letters" in deadletters(picky, "list").stderr
 
 
-def test_texts_of_dead_letters_and_groups_do_nothing_to_a_terminal(bench: Bench) -> None:
+def test_texts_of_dead_letters_and_groups_are_escaped(bench: Bench) -> None:
     hostile = "[red]X\r\nforged\x1b]0;X\x07"
     bench.register(STREAM)
     bench.redis.hset("consumers:groups", hostile, json.dumps({"mode": hostile, "streams": []}))

@@ -10,7 +10,7 @@ from tests.support.demo_run import running_demo
 pytestmark = pytest.mark.timeout(150)
 
 
-def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+def test_demo_folder_that_cannot_be_written_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("a file, where a folder is wanted")
     with running_demo(tmp_path) as demo:
         assert demo.until_ended() == 2

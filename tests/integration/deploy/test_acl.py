@@ -130,7 +130,7 @@ async def test_each_user_can_do_its_work(tmp_path: Path, server: RedisServer) ->
 @pytest.mark.parametrize(
     ("user", "words"), [(user, words) for user, several in REFUSED.items() for words in several]
 )
-def test_no_user_can_do_what_is_anothers(server: RedisServer, user: str, words: str) -> None:
+def test_user_without_the_right_is_refused(server: RedisServer, user: str, words: str) -> None:
     with server.client() as admin:
         reply = admin.execute_command("ACL DRYRUN", user, *words.split())
     assert reply != "OK"

@@ -59,7 +59,7 @@ def fits(name: str, pattern: str) -> bool:
 
 
 @pytest.mark.parametrize("name", copied())
-def test_what_the_image_copies_is_there_and_sent(name: str) -> None:
+def test_files_copied_into_the_image_exist_and_are_sent(name: str) -> None:
     assert (ROOT / name).exists()
     assert is_sent(name)
 
@@ -117,7 +117,7 @@ def test_services_use_known_keys_only() -> None:
 
 
 @pytest.mark.parametrize("variables", [{}, demo_variables()], ids=["live", "demo"])
-def test_what_services_name_is_there(variables: dict[str, str]) -> None:
+def test_names_in_services_exist(variables: dict[str, str]) -> None:
     for service in services(variables).values():
         assert service.get("build", {}).get("target", "bridge") in stages()
         for volume in service.get("volumes", []):
@@ -133,7 +133,7 @@ def test_services_can_be_scaled() -> None:
         assert "ports" not in service or name in ("prometheus", "grafana")
 
 
-def test_what_is_published_is_for_this_machine_only() -> None:
+def test_ports_are_published_on_this_machine_only() -> None:
     ports = {name: one["ports"] for name, one in services().items() if "ports" in one}
 
     assert ports == {"prometheus": ["127.0.0.1:9090:9090"], "grafana": ["127.0.0.1:3000:3000"]}
@@ -224,7 +224,7 @@ def test_a_set_of_servers_runs_only_where_it_is_requested() -> None:
             assert url == variables["REDIS_URL"]
 
 
-def test_what_watches_runs_only_where_it_is_requested() -> None:
+def test_monitoring_runs_only_if_requested() -> None:
     profiles = {name: one.get("profiles") for name, one in services().items()}
 
     watching = ("exporter", "prometheus", "grafana")
@@ -272,7 +272,7 @@ def test_the_workflow_runs_make_check_on_each_supported_python() -> None:
     assert steps[-1] == "make check"
 
 
-def test_the_demo_reads_nothing_of_a_real_bridge() -> None:
+def test_demo_uses_no_settings_of_a_real_bridge() -> None:
     variables = demo_variables()
 
     assert services(variables)["bridge"]["env_file"][0]["path"] == "deploy/demo.env"

@@ -57,7 +57,7 @@ def test_a_field_that_the_api_does_not_know_would_be_found() -> None:
 
 @needs_kubectl
 @pytest.mark.parametrize("name", ["base", "overlay"])
-def test_what_kustomize_makes_fits_the_api_and_refers_to_what_is_there(name: str) -> None:
+def test_kustomize_output_is_valid_and_its_references_exist(name: str) -> None:
     objects = built(FOLDER / name)
     configs = {each["metadata"]["name"] for each in of_kind(objects, "ConfigMap")}
 
@@ -189,11 +189,11 @@ def test_services_and_the_disruption_budget_choose_pods_that_there_are() -> None
 
 
 @pytest.mark.parametrize("name", ["base", "overlay"])
-def test_the_configuration_is_one_that_the_bridge_takes(name: str) -> None:
+def test_configuration_in_kubernetes_is_valid(name: str) -> None:
     assert load_config(FOLDER / name / "config.yaml", None, {}).stream_names
 
 
-def test_the_image_runs_what_the_pods_name() -> None:
+def test_image_has_the_commands_of_the_pods() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
     user = {pod_of(each)["securityContext"]["runAsUser"] for each in WORKLOADS}
 

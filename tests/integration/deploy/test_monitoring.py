@@ -134,18 +134,18 @@ def test_expressions_name_only_metrics_and_labels_of_the_catalogue() -> None:
     assert [unknown_series(each) for each in expressions() if unknown_series(each)] == []
 
 
-def test_reasons_in_expressions_are_reasons_that_there_are() -> None:
+def test_reasons_in_expressions_exist() -> None:
     named = {reason for each in expressions() for reason in re.findall(r'reason="(\w+)"', each)}
 
     assert named
     assert named <= {reason.value for reason in bridge_metrics.Reason}
 
 
-def test_the_dashboard_is_what_the_script_makes() -> None:
+def test_dashboard_file_equals_the_scripts_output() -> None:
     assert dashboard.FILE.read_text("utf-8") == dashboard.text(), "python -m deploy.dashboard"
 
 
-def test_panels_lie_beside_and_below_each_other_and_have_numbers_of_their_own() -> None:
+def test_panels_do_not_overlap_and_have_unique_numbers() -> None:
     panels = dashboard.dashboard()["panels"]
     taken = [
         (x, y)
@@ -160,7 +160,7 @@ def test_panels_lie_beside_and_below_each_other_and_have_numbers_of_their_own() 
     assert max(x for x, _ in taken) < dashboard.WIDTH
 
 
-def test_the_example_for_keda_scales_by_a_metric_that_there_is() -> None:
+def test_keda_example_scales_by_an_existing_metric() -> None:
     [trigger] = yaml.safe_load(
         (ROOT / "deploy/kubernetes/components/keda/scaledobject.yaml").read_text("utf-8")
     )["spec"]["triggers"]

@@ -64,7 +64,7 @@ def test_systemd_knows_every_setting(service: str, tmp_path: Path) -> None:
 
 @needs_systemd
 @pytest.mark.parametrize("service", units.SERVICES)
-def test_services_have_hardly_any_rights(service: str, tmp_path: Path) -> None:
+def test_services_have_few_rights(service: str, tmp_path: Path) -> None:
     there = installed(tmp_path)
 
     judged = analyze(

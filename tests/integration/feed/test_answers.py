@@ -59,7 +59,7 @@ async def begun(exchange: ScriptedExchange, subject: Subject) -> Client:
     return client
 
 
-async def test_answer_proves_nothing_of_what_was_requested_behind_its_question(
+async def test_answer_proves_nothing_about_a_stream_requested_after_its_ping(
     exchange: ScriptedExchange,
 ) -> None:
     async with receiving_sessions(exchange.url, NAMES, **PATIENT) as subject:
@@ -109,7 +109,7 @@ def answers(subject: Subject) -> list[Answered]:
     return subject.sink.kept(Answered)
 
 
-async def test_answer_that_took_long_claims_nothing_behind_its_question(
+async def test_late_answer_claims_nothing_after_its_ping(
     exchange: ScriptedExchange, clock: Clock
 ) -> None:
     async with receiving_sessions(
@@ -134,7 +134,7 @@ async def test_answer_that_took_long_claims_nothing_behind_its_question(
         assert outage.from_us <= pinged_us
 
 
-async def test_second_of_two_answers_that_were_requested_at_once_proves_nothing_new(
+async def test_second_answer_of_two_pings_sent_at_once_proves_nothing_new(
     exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Periodic requests have the same interval.
@@ -157,7 +157,7 @@ async def test_second_of_two_answers_that_were_requested_at_once_proves_nothing_
         assert second.is_inferred
 
 
-async def test_where_no_answer_comes_nothing_is_claimed_behind_the_last_message(
+async def test_missing_answer_claims_nothing_after_the_last_message(
     exchange: ScriptedExchange, clock: Clock
 ) -> None:
     exchange.answers_pings = False
@@ -224,7 +224,7 @@ async def test_refused_stream_does_not_count_as_received_until_it_is_granted(
         assert outage.to_us >= granted_us
 
 
-async def test_replacement_that_is_refused_what_the_old_one_receives_does_not_take_over(
+async def test_replacement_whose_stream_is_refused_does_not_take_over(
     exchange: ScriptedExchange,
 ) -> None:
     async with receiving_sessions(exchange.url, NAMES, **PATIENT) as subject:
@@ -268,7 +268,7 @@ async def test_refused_stream_that_brings_a_message_counts_as_received(
 
 
 @pytest.mark.parametrize("code", [4001, 4006])
-async def test_late_error_is_not_about_what_was_granted_before(
+async def test_late_error_does_not_refuse_an_earlier_granted_stream(
     code: int, exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.protocol.conversation.LATEST_ERROR_S", 0)

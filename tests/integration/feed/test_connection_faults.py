@@ -90,7 +90,7 @@ async def test_session_tries_a_port_that_refuses_until_it_opens() -> None:
         ("ws://127.0.0.1:1", "Connect call failed"),
     ],
 )
-async def test_session_states_why_a_name_or_port_leads_nowhere(url: str, reason: str) -> None:
+async def test_session_reports_why_a_name_or_port_is_unreachable(url: str, reason: str) -> None:
     async with receiving_sessions(url, NAMES) as subject:
         await eventually_async(lambda: reason in subject.session.trouble, "the reason is reported")
         assert not subject.session.is_connected
@@ -169,7 +169,7 @@ async def test_no_session_connects_while_one_has_to_wait(
     assert min(again) - told_s >= 0.99
 
 
-async def test_handshake_refused_without_a_time_is_repeated_later_and_later(
+async def test_handshake_refused_without_a_time_gets_longer_pauses(
     exchange: ScriptedExchange,
 ) -> None:
     refusal = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
@@ -234,7 +234,7 @@ async def test_session_is_back_at_once_after_a_goodbye_on_a_connection_that_was_
         )
 
 
-async def test_exchange_that_greets_and_hangs_up_is_called_later_and_later(
+async def test_exchange_that_closes_at_once_gets_longer_pauses(
     exchange: ScriptedExchange,
 ) -> None:
     def hang_up(client: Client, names: Iterable[str]) -> None:
@@ -434,7 +434,7 @@ async def test_server_that_never_pongs_but_sends_frames_is_received(
         assert set(subject.granted) == set(NAMES)  # it inferred both subscriptions
 
 
-async def test_quiet_connection_that_answers_lives(exchange: ScriptedExchange) -> None:
+async def test_quiet_connection_with_pongs_stays_open(exchange: ScriptedExchange) -> None:
     async with receiving_sessions(exchange.url, NAMES) as subject:
         client = await client_of(exchange)
         await eventually_async(lambda: subject.granted, "the subscription is granted")
@@ -447,7 +447,7 @@ async def test_quiet_connection_that_answers_lives(exchange: ScriptedExchange) -
         assert exchange.open == [client]
 
 
-async def test_rubbish_goes_to_the_sink_whole_and_what_follows_is_received(
+async def test_invalid_messages_reach_the_sink_unchanged_and_later_ones_are_received(
     exchange: ScriptedExchange,
 ) -> None:
     deep = b'{"stream":"' + TRADES.encode() + b'","data":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
@@ -558,7 +558,7 @@ async def test_connection_that_brings_nothing_but_rubbish_is_given_up(
         assert subject.session.trouble == "it sends only invalid frames"
 
 
-async def test_storm_of_resets_does_not_hammer_the_exchange(
+async def test_repeated_resets_keep_the_rate_of_connects_limited(
     exchange: ScriptedExchange,
 ) -> None:
     def cut(client: Client, names: Iterable[str]) -> None:

@@ -64,7 +64,7 @@ def requested(subject: Fetching, part: str) -> list[dict[str, str]]:
     return [{name: value for name, [value] in each.items()} for each in found]
 
 
-async def test_trades_behind_a_firewall_are_had_once_it_lets_requests_through() -> None:
+async def test_fetch_trades_blocked_by_a_firewall_are_received_later() -> None:
     with capture_logs() as logged:
         async with fetching(
             RecordingSink(), NAMES, refused_at_first(history(4, 3, 2, 1))
@@ -78,7 +78,7 @@ async def test_trades_behind_a_firewall_are_had_once_it_lets_requests_through() 
     assert len(delays_logged(logged, "history_refused")) == 1
 
 
-async def test_trades_that_the_exchange_itself_refuses_are_at_their_end_at_once() -> None:
+async def test_fetch_trades_refused_by_the_exchange_ends_at_once() -> None:
     async with fetching(RecordingSink(), NAMES, lambda _: BAD) as subject:
         subject.sink.want(TRADES, TradesWanted(back=3))
         await is_had(subject, TRADES)
@@ -87,7 +87,7 @@ async def test_trades_that_the_exchange_itself_refuses_are_at_their_end_at_once(
     assert kinds(subject.sink, TRADES) == [BodyKind.END]
 
 
-async def test_trades_are_requested_page_by_page_with_an_overlap_until_they_are_had() -> None:
+async def test_fetch_trades_requests_overlapping_pages_until_complete() -> None:
     sink = RecordingSink()
     sink.outcomes[TRADES] = chain([Reach.DEEPER, Reach.DEEPER], repeat(Reach.DONE))
     async with fetching(sink, NAMES, lambda _: EMPTY) as subject:
@@ -109,7 +109,7 @@ async def test_trades_not_far_back_are_requested_with_a_small_page() -> None:
     assert [each["limit"] for each in requested(subject, "/history")] == ["100"]
 
 
-async def test_trades_deeper_than_history_reaches_are_at_their_end() -> None:
+async def test_fetch_trades_older_than_the_history_ends() -> None:
     sink = RecordingSink()
     sink.outcomes[TRADES] = chain(repeat(Reach.DEEPER, 11), repeat(Reach.DONE))
     async with fetching(sink, NAMES, lambda _: EMPTY) as subject:
@@ -125,7 +125,7 @@ async def test_trades_deeper_than_history_reaches_are_at_their_end() -> None:
     assert deepest == 10_000
 
 
-async def test_history_that_does_not_show_what_was_received_yet_is_requested_again() -> None:
+async def test_fetch_history_that_lacks_received_trades_is_requested_again() -> None:
     sink = RecordingSink()
     sink.outcomes[TRADES] = repeat(Reach.STALE)
     async with fetching(sink, NAMES, lambda _: EMPTY) as subject:
@@ -139,7 +139,7 @@ async def test_history_that_does_not_show_what_was_received_yet_is_requested_aga
 
 
 @pytest.mark.parametrize("refusal", [FORBIDDEN, BAD])
-async def test_book_that_was_refused_is_had_once_it_is_not(refusal: bytes) -> None:
+async def test_fetch_book_refused_at_first_is_received_later(refusal: bytes) -> None:
     with capture_logs() as logged:
         async with fetching(RecordingSink(), NAMES, refused_at_first(BODY, refusal)) as subject:
             subject.sink.want(BOOK, BookWanted())
@@ -149,7 +149,7 @@ async def test_book_that_was_refused_is_had_once_it_is_not(refusal: bytes) -> No
     assert len(delays_logged(logged, "snapshot_refused")) == 1
 
 
-async def test_book_that_is_no_book_is_requested_again() -> None:
+async def test_fetch_invalid_book_is_requested_again() -> None:
     def reply(number: int) -> bytes:
         return EMPTY if number == 1 else http("200 OK", BODY)
 
@@ -161,7 +161,7 @@ async def test_book_that_is_no_book_is_requested_again() -> None:
     assert "snapshot_failed" in [each["event"] for each in logged]
 
 
-async def test_body_that_is_only_journaled_ends_asking() -> None:
+async def test_fetch_body_that_is_only_journaled_ends_the_requests() -> None:
     sink = RecordingSink()
     sink.outcomes[BOOK] = repeat(None)
     async with fetching(sink, NAMES, lambda _: http("200 OK", BODY)) as subject:
@@ -204,7 +204,7 @@ async def test_book_that_is_ahead_is_requested_again_as_soon_as_it_is_wanted_ane
 
 
 @pytest.mark.parametrize("refusal", [FORBIDDEN, BAD])
-async def test_account_that_was_refused_is_had_once_it_is_not(refusal: bytes) -> None:
+async def test_fetch_account_refused_at_first_is_received_later(refusal: bytes) -> None:
     with capture_logs() as logged:
         async with fetching(RecordingSink(), NAMES, refused_at_first(b"[]", refusal)) as subject:
             subject.fetch.fetch_account([parse_stream(ORDERS)])
@@ -302,7 +302,7 @@ async def test_fills_of_an_outage_that_ends_while_others_are_requested_are_reque
     assert kinds(subject.sink, ORDERS) == [BodyKind.FILLS, BodyKind.FILLS, BodyKind.END]
 
 
-async def test_account_does_not_wait_for_ever_for_fills_that_are_refused() -> None:
+async def test_fetch_account_does_not_wait_for_ever_for_refused_fills() -> None:
     def reply(number: int) -> bytes:
         return FORBIDDEN if "/fills" in subject.server.request_lines[number - 1] else EMPTY
 

@@ -37,7 +37,7 @@ async def feed() -> Feed:
     )
 
 
-async def test_what_is_another_members_is_kept_until_that_has_it(feed: Feed) -> None:
+async def test_streams_of_another_member_are_kept_until_it_receives_them(feed: Feed) -> None:
     feed.want(plan("a", "b"), keep_from_us=100)
     one, *rest = sorted(THEIRS)
 
@@ -48,7 +48,7 @@ async def test_what_is_another_members_is_kept_until_that_has_it(feed: Feed) -> 
     assert set(feed.handed_over()) == set(rest)
 
 
-async def test_what_no_member_takes_over_is_given_up_in_the_end_and_reported(feed: Feed) -> None:
+async def test_streams_that_no_member_takes_over_are_given_up_and_reported(feed: Feed) -> None:
     feed.want(plan("a", "b"), keep_from_us=100)
     feed.hand_over([], None, 100 + LIMIT_US)
     assert set(feed.streams) == set(NAMES)
@@ -60,7 +60,7 @@ async def test_what_no_member_takes_over_is_given_up_in_the_end_and_reported(fee
     assert (line["count"], line["members"]) == (len(THEIRS), ["b"])
 
 
-async def test_what_is_wanted_here_again_is_no_longer_kept(feed: Feed) -> None:
+async def test_streams_that_return_to_this_member_are_no_longer_kept(feed: Feed) -> None:
     feed.want(plan("a", "b"), keep_from_us=100)
     feed.want(plan("a"), keep_from_us=200)
     feed.hand_over(list(THEIRS), LIMIT_US, 10 * LIMIT_US)
@@ -69,13 +69,13 @@ async def test_what_is_wanted_here_again_is_no_longer_kept(feed: Feed) -> None:
     assert feed.handed_over() == feed.elsewhere == {}
 
 
-async def test_a_recorder_leaves_at_once_what_is_another_members(feed: Feed) -> None:
+async def test_recorder_unsubscribes_at_once_from_streams_of_another_member(feed: Feed) -> None:
     feed.want(plan("a", "b"))
 
     assert set(feed.streams) == set(NAMES) - THEIRS
 
 
-async def test_a_bridge_that_starts_keeps_what_it_received_before_and_the_fleet_still_wants(
+async def test_starting_bridge_keeps_earlier_streams_that_the_fleet_needs(
     feed: Feed,
 ) -> None:
     feed.want(plan("a", "b"))

@@ -185,7 +185,7 @@ async def test_server_that_is_unavailable_is_an_error_worth_retrying() -> None:
 
 
 @pytest.mark.parametrize("body", [b"9" * 400, b"[" * 100_000, b"1e999", b"soon", b""])
-async def test_clock_learns_nothing_from_a_reply_that_is_no_time(body: bytes) -> None:
+async def test_clock_ignores_a_reply_without_a_time(body: bytes) -> None:
     async with answering(lambda _: http("200 OK", body)) as (rest, server):
         clock = ExchangeClock(lambda: time.time_ns() // 1000)
         running = asyncio.create_task(clock.run(rest))
@@ -201,7 +201,7 @@ async def test_clock_learns_nothing_from_a_reply_that_is_no_time(body: bytes) ->
         assert running.cancelled()
 
 
-async def test_what_follows_the_end_of_a_packed_body_is_not_collected() -> None:
+async def test_bytes_after_a_compressed_body_are_not_collected() -> None:
     packed = gzip.compress(b"[]")
     # arrives in several reads; zlib would keep the rest of all of them
     endless = packed + b"\0" * 300_000
@@ -223,7 +223,7 @@ async def test_cookies_of_the_exchange_are_not_kept() -> None:
     assert "cookie" not in server.heads[1].lower()
 
 
-async def test_a_time_to_wait_that_is_none_is_an_answer_as_any_other() -> None:
+async def test_http_429_with_an_invalid_wait_is_handled_like_one_without() -> None:
     absurd = "Retry-After: Fri, 31 Dec 99999999999999999999 23:59:59 GMT"
 
     async with answering(lambda _: http("429 Too Many Requests", b"", absurd)) as (rest, _):

@@ -29,7 +29,7 @@ def lists(request: str) -> bytes:
     return http("200 OK", json.dumps([PERP]).encode())
 
 
-async def test_patterns_are_a_trouble_until_a_list_of_markets_was_read(
+async def test_patterns_are_reported_until_a_list_of_markets_is_read(
     exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.feed.feed.MARKETS_BACKOFF_S", (0.01, 0.05))
@@ -46,7 +46,7 @@ async def test_patterns_are_a_trouble_until_a_list_of_markets_was_read(
         assert subject.feed.troubles() == {}
 
 
-async def test_pattern_means_what_an_earlier_bridge_received_until_a_list_was_read(
+async def test_pattern_uses_the_earlier_bridges_streams_until_a_list_is_read(
     exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.feed.feed.MARKETS_BACKOFF_S", (0.01, 0.05))
@@ -71,7 +71,7 @@ async def test_pattern_means_what_an_earlier_bridge_received_until_a_list_was_re
 
 
 @pytest.mark.parametrize("name", [ALL, ONE])
-async def test_liquidations_that_are_refused_in_both_forms_are_a_trouble(
+async def test_liquidations_refused_in_both_forms_are_reported(
     exchange: ScriptedExchange, name: str
 ) -> None:
     def refuse(client: Client, names: Iterable[str]) -> None:
@@ -85,7 +85,7 @@ async def test_liquidations_that_are_refused_in_both_forms_are_a_trouble(
 
 
 @pytest.mark.parametrize("name", [ALL, ONE])
-async def test_liquidations_that_are_received_in_the_other_form_are_no_trouble(
+async def test_liquidations_received_in_the_other_form_are_healthy(
     exchange: ScriptedExchange, name: str
 ) -> None:
     def refuse(client: Client, names: Iterable[str]) -> None:
@@ -104,7 +104,7 @@ async def test_liquidations_that_are_received_in_the_other_form_are_no_trouble(
         assert subject.feed.troubles() == {}
 
 
-async def test_liquidations_are_a_trouble_while_the_other_form_is_not_known(
+async def test_liquidations_are_reported_while_the_other_form_is_unknown(
     exchange: ScriptedExchange,
 ) -> None:
     def refuse(client: Client, names: Iterable[str]) -> None:

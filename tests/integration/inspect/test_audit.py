@@ -127,7 +127,7 @@ def test_a_journal_that_two_processes_read_is_compared_as_one(
     assert (whole.same, whole.copies, whole.missing, whole.damaged) == (8, 7, 4, 1)
 
 
-def test_what_is_missing_without_a_gap_is_a_problem_in_each_source(
+def test_missing_entry_without_a_gap_is_a_problem_in_each_source(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:
     lacking = {one: fields for one, fields in WHOLE.items() if one != trade_id(103)}
@@ -184,7 +184,7 @@ def test_only_the_time_that_both_have_is_compared(
     assert certificate.archive.compared == 4
 
 
-def test_a_recovered_gap_is_reported_with_how(client: "redis.Redis", redis_url: str) -> None:
+def test_recovered_gap_is_reported_with_its_source(client: "redis.Redis", redis_url: str) -> None:
     write_stream(client, trades([101, 102, 105]))
     record = {
         "type": "gap_record", "symbol": "SOL_USDC", "stream": STREAM, "from": "103", "to": "104",
@@ -260,13 +260,13 @@ def test_the_certificate_is_shown_as_text_as_json_and_of_a_part(
     assert [one["tally"]["first_id"] for one in of_part["sources"]] == [trade_id(104)] * 2
 
 
-def test_of_nothing_nothing_can_be_certified(client: "redis.Redis", redis_url: str) -> None:
+def test_audit_without_data_certifies_nothing(client: "redis.Redis", redis_url: str) -> None:
     assert audit(redis_url).problems == [
         "there is no entry in this range: nothing can be certified"
     ]
 
 
-def test_the_command_states_what_is_wrong_and_exits_with_1(
+def test_audit_command_prints_the_problems_and_exits_1(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:
     write_stream(client, trades([101, 102, 105]))

@@ -73,7 +73,7 @@ def journal_of_the_same(folder: Path) -> None:
         ("2026-09-02T16:44:01", 11, [["99.5", "2"], ["99", "1"]]),
     ],
 )
-def test_the_moment_of_a_change_is_the_first_that_has_it_in_each_source(
+def test_book_at_the_time_of_a_change_includes_it_in_each_source(
     redis_url: str, tmp_path: Path, at: str, update: int, bids: list[list[str]]
 ) -> None:
     with redis.Redis.from_url(redis_url) as client:
@@ -103,7 +103,7 @@ def test_as_many_levels_are_reported_as_were_requested_the_best_first(
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_what_a_gap_behind_the_moment_names_may_have_come_before_it(
+def test_book_is_refused_if_a_later_gap_may_reach_before_its_time(
     redis_url: str, tmp_path: Path, source: str
 ) -> None:
     marked = dict(gap(14, first=13)) | {"cause": "stale"}
@@ -118,7 +118,7 @@ def test_what_a_gap_behind_the_moment_names_may_have_come_before_it(
     assert "the updates 13 to 14 are missing (stale, gap " in done.stderr
 
 
-def test_where_no_stream_has_the_book_the_reason_is_that_of_the_exact_one(
+def test_book_missing_in_all_streams_reports_the_reason_of_the_exact_stream(
     redis_url: str, tmp_path: Path
 ) -> None:
     with redis.Redis.from_url(redis_url) as client:

@@ -97,7 +97,7 @@ def test_an_entry_has_its_neighbours_and_each_copy_of_its_frame(
 
 
 @pytest.mark.parametrize("number", range(101, 111))
-def test_a_number_leads_to_its_entry_or_to_the_gap_that_names_it(
+def test_explain_of_a_number_finds_its_entry_or_the_gap_that_names_it(
     client: "redis.Redis", redis_url: str, number: int
 ) -> None:
     life = explain(redis_url, str(number))
@@ -110,7 +110,7 @@ def test_a_number_leads_to_its_entry_or_to_the_gap_that_names_it(
 
 
 @pytest.mark.parametrize(("number", "expected"), [("7", "older than"), ("2000", "newer than")])
-def test_a_number_that_is_not_there_is_distinguished_from_one_that_is_missing(
+def test_explain_distinguishes_an_unknown_number_from_a_missing_one(
     client: "redis.Redis", redis_url: str, number: str, expected: str
 ) -> None:
     life = explain(redis_url, number)
@@ -118,7 +118,7 @@ def test_a_number_that_is_not_there_is_distinguished_from_one_that_is_missing(
     assert expected in life.where
 
 
-def test_a_gap_has_what_happened_to_the_connections_around_it(
+def test_explain_of_a_gap_shows_the_events_of_the_connections(
     client: "redis.Redis", redis_url: str, journal: Path
 ) -> None:
     life = explain(redis_url, next(iter(marked(105, 106))), journal)
@@ -138,7 +138,7 @@ def test_a_trade_from_history_has_the_rest_reply_as_its_origin(
     assert [copy.place.origin for copy in life.copies] == [Origin.REST]
 
 
-def test_a_snapshot_has_the_rest_reply_that_it_was_made_of(
+def test_explain_of_a_snapshot_shows_its_rest_reply(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:
     us, depth = at_us(101), "depth.SOL_USDC"
@@ -203,7 +203,7 @@ def test_an_ordered_group_is_judged_by_its_own_position(
     assert (trying.progress, trying.deliveries) == (Progress.IN_HAND, 3)
 
 
-def test_the_command_shows_it_as_text_and_as_json(
+def test_explain_command_prints_text_and_json(
     client: "redis.Redis", redis_url: str, tmp_path: Path, journal: Path
 ) -> None:
     arguments = ("explain", STREAM, "105", "--journal", str(journal))
@@ -226,7 +226,7 @@ def test_an_id_at_the_end_of_all_ids_is_explained_like_any_other(
     assert (life.after is None) == (entry_id != "0-0")
 
 
-def test_the_command_refuses_what_cannot_be_with_a_sentence(
+def test_explain_refuses_an_impossible_id_in_one_sentence(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:
     for arguments, expected in (

@@ -92,7 +92,7 @@ def explained(folder: Path, redis_url: str, number: str, *more: str) -> str:
     return done.stdout
 
 
-def test_an_entrys_whole_life_is_described_as_text(
+def test_explain_describes_the_whole_history_of_an_entry(
     client: "redis.Redis", redis_url: str, tmp_path: Path, journal: Path
 ) -> None:
     write_checkpoint(journal, Checkpoint(offset=300))
@@ -102,7 +102,7 @@ def test_an_entrys_whole_life_is_described_as_text(
     assert "by the journal's checkpoint Redis has it" in explained(tmp_path, redis_url, "102")
 
 
-def test_a_trade_from_history_reports_it_with_the_reply_and_a_dead_letter_with_its_reason(
+def test_explain_shows_the_reply_of_a_fetched_trade_and_the_reason_of_a_dead_letter(
     client: "redis.Redis", redis_url: str, tmp_path: Path, journal: Path
 ) -> None:
     letter: Any = {"entry_id": trade_id(104), "attempts": "5", "error": "ValueError: no"}

@@ -422,7 +422,7 @@ def laws(redis_url: str) -> type[Day]:
 
 
 @pytest.mark.timeout(240)  # thousands of steps with a few round trips each
-def test_whatever_happens_nothing_is_twice_nor_missing_without_a_gap(laws: type[Day]) -> None:
+def test_random_runs_have_no_duplicate_and_no_loss_without_a_gap(laws: type[Day]) -> None:
     run_state_machine_as_test(laws, settings=examples(12, stateful_step_count=40))
 
 
@@ -498,7 +498,7 @@ def test_killed_before_a_loss_was_noticed(laws: type[Day]) -> None:
     day.teardown()
 
 
-def test_saved_before_retention_took_orders(laws: type[Day]) -> None:
+def test_saved_before_retention_trimmed_orders(laws: type[Day]) -> None:
     day = laws()
     day.begin()
     day.the_disk_is_full_for_a_minute(are_published=True)

@@ -37,7 +37,7 @@ async def series(pages: ExporterPages) -> dict[str, float]:
     return {name: float(value) for name, _, value in pairs}
 
 
-async def test_page_has_groups_workers_bridges_and_memory_whatever_others_have_written(
+async def test_page_has_all_metrics_despite_data_of_other_programs(
     redis_url: str,
 ) -> None:
     async with client(redis_url) as redis:
@@ -76,7 +76,7 @@ async def test_page_has_groups_workers_bridges_and_memory_whatever_others_have_w
     assert ready.status.value == 200
 
 
-async def test_of_several_shards_one_that_does_not_answer_is_reported_and_the_others_count(
+async def test_exporter_reports_an_unavailable_shard_and_counts_the_others(
     redis_url: str,
 ) -> None:
     space = KeySpace("{b}:", 2)
@@ -100,7 +100,7 @@ async def test_of_several_shards_one_that_does_not_answer_is_reported_and_the_ot
     assert min(each["backpack_redis_memory_used_bytes"] for each in result) > 0
 
 
-async def test_without_the_first_shard_nothing_is_reported_of_workers_and_nothing_counted_twice(
+async def test_exporter_without_the_first_shard_omits_workers_and_counts_nothing_twice(
     redis_url: str,
 ) -> None:
     space = KeySpace("{b}:", 2)
@@ -156,9 +156,7 @@ async def test_a_shard_that_hangs_is_waited_for_once(redis_url: str) -> None:
     assert found["backpack_exporter_redis_up"] == 1
 
 
-async def test_without_redis_it_is_alive_states_the_reason_it_is_not_ready_and_counts_nothing() -> (
-    None
-):
+async def test_exporter_without_redis_is_alive_not_ready_and_has_no_counts() -> None:
     async with client("redis://127.0.0.1:1/0") as redis:
         pages = ExporterPages(redis, Keys(), per_stream=False)
 
@@ -171,7 +169,7 @@ async def test_without_redis_it_is_alive_states_the_reason_it_is_not_ready_and_c
 
 
 @pytest.mark.parametrize("more", [(), ("--per-stream",)])
-async def test_the_command_serves_them_until_it_is_stopped(
+async def test_exporter_command_serves_the_pages_until_stopped(
     redis_url: str, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
     pytest.importorskip("prometheus_client", reason="the extra `metrics`")
@@ -199,7 +197,7 @@ async def test_the_command_serves_them_until_it_is_stopped(
     assert found.get(by_stream) == (1 if more else None)
 
 
-def test_without_its_extra_the_command_names_what_to_install(
+def test_exporter_without_its_extra_names_the_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, redis_url: str
 ) -> None:
     monkeypatch.setattr(exposition, "find_spec", lambda _: None)

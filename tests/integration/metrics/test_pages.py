@@ -105,7 +105,7 @@ async def test_request_that_is_too_long_is_cut_off() -> None:
         assert (await ask(port, get("/one"))).startswith(b"HTTP/1.1 200")
 
 
-async def test_client_that_sends_nothing_is_left_and_holds_up_none(
+async def test_client_that_sends_nothing_is_disconnected_and_delays_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pages, "REQUEST_S", 0.1)
@@ -117,7 +117,7 @@ async def test_client_that_sends_nothing_is_left_and_holds_up_none(
         await end(writer)
 
 
-async def test_more_clients_than_the_bound_are_turned_away_and_served_when_there_is_room() -> None:
+async def test_clients_beyond_the_limit_are_refused_and_served_later() -> None:
     numbered = Numbered()
     async with served(numbered) as port:
         waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CLIENTS)]
@@ -134,7 +134,7 @@ async def test_more_clients_than_the_bound_are_turned_away_and_served_when_there
             await end(writer)
 
 
-async def test_clients_that_send_nothing_make_way_for_one_with_a_request() -> None:
+async def test_idle_clients_are_disconnected_for_a_client_with_a_request() -> None:
     """Otherwise idle clients would make a supervisor restart a healthy bridge."""
     async with served() as port:
         waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CLIENTS)]
@@ -171,7 +171,7 @@ async def test_page_that_cannot_be_made_is_logged_without_its_text_and_the_other
     assert "secret" not in str(logged)
 
 
-async def test_clients_that_wait_do_not_hold_up_the_end() -> None:
+async def test_waiting_clients_do_not_delay_the_end() -> None:
     async with served() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(get("/never"))

@@ -130,7 +130,7 @@ def test_append_engine_time_steps_back_is_placed(server: redis.Redis) -> None:
     assert call(server, ("A", 5, 6, 197, "type", "trade")) == ["ok", 1, "200-60", "+"]
 
 
-def test_append_without_believable_time_takes_the_streams_time(server: redis.Redis) -> None:
+def test_append_implausible_time_takes_the_streams_time(server: redis.Redis) -> None:
     started(server)
 
     assert call(server, ("A", 4, 5, 0, "type", "trade")) == ["ok", 1, "100-50", "+"]
@@ -224,7 +224,7 @@ def test_append_behind_an_id_beyond_2_to_the_53_is_foreign(server: redis.Redis) 
     assert call(server, ("A", 4, 5, 101, "type", "trade")) == ["foreign", 0, f"{2**53}-0", ""]
 
 
-def test_append_behind_another_programs_entry_is_mixed_unless_it_is_there(
+def test_append_behind_another_programs_entry_is_mixed_unless_already_stored(
     server: redis.Redis,
 ) -> None:
     """The foreign entries' IDs reach the next position: ten plain XADDs increase the sequence by
@@ -314,7 +314,7 @@ def test_append_to_several_streams_each_has_its_answer_and_its_refusal(
     assert ids(server) == ["100-41", "101-50"]
 
 
-def test_append_without_memory_every_stream_reports_it(server: redis.Redis) -> None:
+def test_append_out_of_memory_is_reported_for_every_stream(server: redis.Redis) -> None:
     started(server)
     server.config_set("maxmemory", 1)
     try:
@@ -392,7 +392,7 @@ messages = st.lists(st.sets(st.integers(1, 40)), min_size=1, max_size=3)
 
 @examples(10)
 @given(messages, st.randoms(use_true_random=False))
-def test_append_several_bridges_with_losses_stream_is_complete_or_states_where_it_is_not(
+def test_append_several_bridges_with_losses_stream_is_complete_or_marked(
     server: redis.Redis, wire: RedisSocket, received: list[set[int]], chance: Any
 ) -> None:
     """IDs rise without duplicates, every message received by any bridge after the start is there in

@@ -52,7 +52,7 @@ def go_wrong(model: Model, fault: str, member: Member) -> None:
 @examples(3)
 @example(seed=367)  # a bridge is cut before another one reports that it receives again
 @given(seed=seeds)
-def test_two_bridges_one_of_them_well_all_received_is_there_once_and_no_gap(
+def test_two_bridges_with_one_healthy_store_all_received_messages_once_without_a_gap(
     url: str, loss: float, faults: tuple[str, ...], seed: int
 ) -> None:
     model = Model(url, Random(seed))
@@ -72,7 +72,7 @@ def test_two_bridges_one_of_them_well_all_received_is_there_once_and_no_gap(
 
 @examples(3)
 @given(seeds)
-def test_two_bridges_whatever_goes_wrong_ids_rise_nothing_is_twice_gaps_are_true(
+def test_two_bridges_under_all_faults_keep_ids_rising_no_duplicates_and_correct_gaps(
     url: str, seed: int
 ) -> None:
     model = Model(url, Random(seed))
@@ -86,7 +86,7 @@ def test_two_bridges_whatever_goes_wrong_ids_rise_nothing_is_twice_gaps_are_true
 
 @examples(2)
 @given(seeds)
-def test_three_bridges_one_of_them_cut_or_stalled_keep_the_laws(url: str, seed: int) -> None:
+def test_three_bridges_with_one_cut_or_stalled_keep_the_invariants(url: str, seed: int) -> None:
     model = Model(url, Random(seed), "abc")
     try:
         run(model, loss=0.05, faults=("stall", "cut"), lost_replies=0.03)

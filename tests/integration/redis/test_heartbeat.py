@@ -119,7 +119,7 @@ def beating(client: Redis, reporter: Reporter | None = None) -> tuple[Heartbeat,
     return Heartbeat(client, KeySpace(), reporter or Reporter(), me, peers, SystemClock()), peers
 
 
-async def test_a_watermark_more_than_a_minute_ahead_of_redis_is_not_believed(
+async def test_watermark_more_than_a_minute_ahead_of_redis_is_ignored(
     redis_url: str,
 ) -> None:
     async with connect(redis_url, name="test", decode_responses=True) as client:

@@ -67,7 +67,7 @@ async def test_publisher_redis_unavailable_at_the_start_connects_once_it_is_ther
     assert trade_ids(server) == all_trades(100)
 
 
-async def test_publisher_redis_killed_again_and_again_nothing_is_lost_or_twice(
+async def test_publisher_redis_killed_repeatedly_loses_and_duplicates_nothing(
     server: RedisServer,
 ) -> None:
     async with running(Rig(server.url)) as rig:

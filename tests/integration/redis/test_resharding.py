@@ -25,7 +25,7 @@ async def resharding(url: str) -> AsyncIterator[tuple[Redis, Resharding]]:
 
 
 @pytest.mark.parametrize("command", ["xinfo|stream", "exists", "scan", "unlink"])
-async def test_old_keys_stay_where_it_cannot_be_known_that_the_new_ones_have_all(
+async def test_old_keys_are_kept_unless_the_copy_is_proved_complete(
     command: str, redis_url: str
 ) -> None:
     async with resharding(redis_url) as (redis, _):
@@ -55,7 +55,7 @@ async def test_a_copy_without_a_command_that_it_needs_changes_no_old_key_and_nam
         assert await redis.xlen(NEW_KEY) == 1
 
 
-async def test_what_no_bridge_wrote_in_the_registry_is_copied_unchanged(redis_url: str) -> None:
+async def test_foreign_registry_fields_are_copied_unchanged(redis_url: str) -> None:
     lines = {b"trade.\xff": b"{}", b"depth.X": b"\xff", b"ticker.X": b"[1"}
     known = {STREAM.encode(): b'{"type":"trade"}'}
     async with resharding(redis_url) as (redis, whole):

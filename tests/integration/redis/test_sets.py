@@ -96,7 +96,7 @@ async def test_publisher_follows_its_slot_through_a_move_and_a_fail_over(cluster
     assert trade_ids(cluster.owner(), cluster.prefix) == all_trades(rig.sent)
 
 
-async def test_a_sentinel_that_names_a_replica_is_not_believed(watched: Watched) -> None:
+async def test_sentinel_that_names_a_replica_is_not_trusted(watched: Watched) -> None:
     [replica] = watched.replicas()
     async with _lying_sentinel(replica.port) as liar:
         host = f"127.0.0.1:{watched.sentinels[0].port}"
@@ -142,7 +142,7 @@ async def test_a_server_of_active_active_replication_is_refused_with_a_reason() 
             await connect_wire(Target.from_url(url), 3)
 
 
-async def test_nodes_of_a_cluster_are_learned_from_the_one_that_is_named(cluster: Cluster) -> None:
+async def test_cluster_nodes_are_discovered_from_the_named_node(cluster: Cluster) -> None:
     owner = cluster.owner()
     named = next(one for one in cluster.servers if one is not owner)
     url = with_tag(f"redis+cluster://127.0.0.1:{named.port}", cluster.prefix)
@@ -227,7 +227,7 @@ def test_target_keeps_no_node_of_a_set() -> None:
     assert "pw" not in repr(replace(Target.from_url(url)))
 
 
-async def test_check_names_what_it_talks_to_and_advises_what_can_be_done(
+async def test_check_names_the_kind_of_server_and_gives_advice(
     watched: Watched, cluster: Cluster
 ) -> None:
     through_sentinels = await checked(watched.url)
@@ -260,7 +260,7 @@ async def test_check_names_what_it_talks_to_and_advises_what_can_be_done(
         ("wait", "rights"),
     ],
 )
-async def test_check_tries_what_bridge_and_consumers_need(
+async def test_check_tries_the_commands_of_bridge_and_consumers(
     command: str, subject: str, redis_url: str
 ) -> None:
     async with connect(redis_url, name="admin") as admin:
@@ -296,7 +296,7 @@ async def checked(
     ("page", "command", "pace"),
     [("now", "xrevrange", "POLL_S"), ("consumers", "evalsha", "GROUPS_S")],
 )
-async def test_a_replica_that_does_not_answer_is_no_shard_that_is_unavailable(
+async def test_unavailable_replica_does_not_count_as_an_unavailable_shard(
     page: str, command: str, pace: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("POLL_S", "GROUPS_S"):  # the other page would find the failure too

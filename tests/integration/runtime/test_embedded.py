@@ -95,7 +95,7 @@ def guard_asleep(server: int) -> Iterator[None]:
         os.kill(reader, signal.SIGCONT)
 
 
-async def test_it_starts_with_everything_kept_and_nothing_evicted(tmp_path: Path) -> None:
+async def test_embedded_server_starts_with_persistence_and_without_eviction(tmp_path: Path) -> None:
     async with embedded_server(settings(tmp_path)) as server:
         assert not server.joined
         with client(server.url) as reader:
@@ -112,7 +112,7 @@ async def test_it_starts_with_everything_kept_and_nothing_evicted(tmp_path: Path
     assert {name: config[name] for name in expected} == expected
 
 
-async def test_what_was_written_is_there_at_the_next_start(tmp_path: Path) -> None:
+async def test_embedded_data_is_kept_until_the_next_start(tmp_path: Path) -> None:
     async with embedded_server(settings(tmp_path)) as server:
         with client(server.url) as writer:
             writer.xadd("trade.SOL_USDC", {"price": "1"}, id="1-1")
@@ -121,7 +121,7 @@ async def test_what_was_written_is_there_at_the_next_start(tmp_path: Path) -> No
             assert reader.xrange("trade.SOL_USDC") == [("1-1", {"price": "1"})]
 
 
-async def test_at_the_end_the_process_has_ended(tmp_path: Path) -> None:
+async def test_server_process_has_ended_after_the_block(tmp_path: Path) -> None:
     async with embedded_server(settings(tmp_path)) as server:
         assert is_running(server.pid)
         assert not has_ended(server)
@@ -129,12 +129,12 @@ async def test_at_the_end_the_process_has_ended(tmp_path: Path) -> None:
     assert has_ended(server)
 
 
-def test_its_folder_is_for_its_owner_only(tmp_path: Path) -> None:
+def test_embedded_folder_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     with running_server(settings(tmp_path)) as server:
         assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
 
 
-async def test_another_user_of_the_machine_gets_nothing_without_the_password(
+async def test_another_user_without_the_password_is_refused(
     tmp_path: Path,
 ) -> None:
     async with embedded_server(settings(tmp_path)) as server:
@@ -154,7 +154,7 @@ async def test_another_user_of_the_machine_gets_nothing_without_the_password(
             assert at.password not in command_line.read_text()
 
 
-def test_its_password_stays_unless_others_could_read_it(tmp_path: Path) -> None:
+def test_embedded_password_is_kept_unless_others_could_read_it(tmp_path: Path) -> None:
     urls = []
     for rights in (None, 0o600, 0o640, None):
         with running_server(settings(tmp_path)) as server:
@@ -190,7 +190,7 @@ def test_a_folder_of_another_user_is_refused_before_anything_in_it_is_opened(
     assert victim.read_text() == "mine"
 
 
-def test_a_folder_of_another_user_is_not_believed_to_show_where_a_server_is(
+def test_folder_of_another_user_is_not_used_to_find_a_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running_server(settings(tmp_path)) as server:
@@ -206,7 +206,7 @@ def test_a_folder_that_others_may_write_to_is_closed_to_them(tmp_path: Path) -> 
         assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o755
 
 
-async def test_what_redis_writes_is_for_its_owner_only_whatever_the_folder(tmp_path: Path) -> None:
+async def test_files_of_redis_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir(mode=0o755)
     async with embedded_server(settings(tmp_path)) as server:
         with client(server.url) as redis_client:
@@ -217,13 +217,13 @@ async def test_what_redis_writes_is_for_its_owner_only_whatever_the_folder(tmp_p
     assert [path.name for path in data if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
 
 
-def test_a_limit_of_memory_is_passed_on(tmp_path: Path) -> None:
+def test_memory_limit_is_passed_to_the_server(tmp_path: Path) -> None:
     limited = Embedded(data_dir=tmp_path, port=0, maxmemory_mb=64)
     with running_server(limited) as server, client(server.url) as reader:
         assert reader.config_get("maxmemory") == {"maxmemory": str(64 << 20)}
 
 
-def test_a_second_one_joins_and_does_not_stop_it(tmp_path: Path) -> None:
+def test_second_process_joins_the_server_and_does_not_stop_it(tmp_path: Path) -> None:
     with running_server(settings(tmp_path)) as first:
         with running_server(settings(tmp_path)) as second:
             assert second == EmbeddedServer(
@@ -233,7 +233,7 @@ def test_a_second_one_joins_and_does_not_stop_it(tmp_path: Path) -> None:
         assert find_embedded(tmp_path / "data") == first.url
 
 
-async def test_of_many_at_once_one_starts_and_all_have_the_same(tmp_path: Path) -> None:
+async def test_concurrent_starts_share_one_server(tmp_path: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
         async with asyncio.TaskGroup() as tasks:
             starting = [
@@ -246,7 +246,9 @@ async def test_of_many_at_once_one_starts_and_all_have_the_same(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("made", [False, True])
-def test_where_none_runs_the_finder_states_how_to_start_one(tmp_path: Path, made: bool) -> None:
+def test_finder_without_a_running_server_states_how_to_start_one(
+    tmp_path: Path, made: bool
+) -> None:
     if made:
         with running_server(settings(tmp_path)):
             pass
@@ -254,7 +256,7 @@ def test_where_none_runs_the_finder_states_how_to_start_one(tmp_path: Path, made
         find_embedded(tmp_path / "data")
 
 
-def test_a_stale_state_file_is_not_believed(tmp_path: Path) -> None:
+def test_stale_state_file_is_not_trusted(tmp_path: Path) -> None:
     with running_server(settings(tmp_path)) as server:
         state = (tmp_path / "data" / "embedded.json").read_text()
     (tmp_path / "data" / "embedded.json").write_text(state)
@@ -274,7 +276,7 @@ def test_a_taken_port_is_left_to_its_owner_and_a_free_one_is_used(tmp_path: Path
                 assert reader.ping()
 
 
-def test_a_port_that_is_taken_after_it_was_looked_at_is_left_to_its_owner(
+def test_port_occupied_after_the_check_is_left_to_its_owner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.runtime.embedded.is_free", lambda port: True)

@@ -15,7 +15,9 @@ SLOW_IMPORT = 'import time\nprint("importing", flush=True)\ntime.sleep(60)\n'
 @pytest.mark.parametrize(
     "arguments", [("bridge", "run"), ("consumers", "run", "candles"), ("simulator",)]
 )
-def test_it_leaves_at_once(arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_interrupt_during_imports_ends_the_command_at_once(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
     (tmp_path / "typer.py").write_text(SLOW_IMPORT)
     variables = environment()
     variables["PYTHONPATH"] = f"{tmp_path}:{variables['PYTHONPATH']}"
@@ -36,7 +38,7 @@ def test_it_leaves_at_once(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert output == ""
 
 
-def test_the_kits_names_are_there_though_they_come_late() -> None:
+def test_kit_names_are_importable_without_importing_the_kit_first() -> None:
     """`python -m consumers` must not import the whole kit before it can handle a signal."""
     arguments = (
         "import sys, consumers; early = 'redis' in sys.modules; "

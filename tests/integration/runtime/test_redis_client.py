@@ -21,7 +21,7 @@ from tests.support.certificates import new_certificates
 from tests.support.redis_server import RedisServer, free_port, running_redis
 
 
-async def test_it_is_known_by_its_name_and_speaks_bytes_or_text(redis_url: str) -> None:
+async def test_client_has_its_name_and_returns_bytes_or_text(redis_url: str) -> None:
     async with connect(redis_url, name="bridge:test") as raw:
         await raw.set("key", "value")
         assert await raw.get("key") == b"value"
@@ -31,7 +31,9 @@ async def test_it_is_known_by_its_name_and_speaks_bytes_or_text(redis_url: str) 
 
 
 @pytest.mark.parametrize("rule", ["-client", "-client|setname", "+@all"])
-async def test_a_user_who_may_not_give_a_name_is_served_without(redis_url: str, rule: str) -> None:
+async def test_user_without_the_right_to_set_a_name_connects_without_one(
+    redis_url: str, rule: str
+) -> None:
     url = redis_url.replace("redis://", "redis://nameless:pw@")
     with connect_blocking(redis_url, name="admin") as admin:
         admin.acl_setuser("nameless", reset=True)
@@ -65,7 +67,7 @@ def test_a_file_of_certificates_that_is_missing_is_reported_in_a_sentence(
         )
 
 
-def test_a_cluster_of_which_no_slot_is_reported_is_refused() -> None:
+def test_cluster_without_slots_is_refused() -> None:
     for make in (Target.from_url, partial(connect, name="x"), partial(connect_blocking, name="x")):
         with pytest.raises(ConfigError, match="key_prefix must select one of its nodes"):
             make("redis+cluster://n1:7000,n2/0")
@@ -124,7 +126,7 @@ async def test_a_password_comes_from_the_url() -> None:
             assert await client.ping()
 
 
-async def test_a_unix_socket_is_as_good(tmp_path: Path) -> None:
+async def test_unix_socket_works_like_tcp(tmp_path: Path) -> None:
     path = tmp_path / "redis.sock"
     with running_redis(options=("--unixsocket", str(path))):
         async with connect(f"unix://{path}?db=0", name="x") as client:
@@ -139,7 +141,7 @@ async def test_a_unix_socket_is_as_good(tmp_path: Path) -> None:
         "socket_keepalive_options=x", "retry=", "max_connections=1",
     ],
 )  # fmt: skip
-def test_an_option_that_is_none_of_a_users_is_reported_without_the_password(option: str) -> None:
+def test_invalid_url_option_is_reported_without_the_password(option: str) -> None:
     with pytest.raises(ConfigError) as caught:
         connect(f"redis://u:hunter2@h:1/0?{option}", name="x")
     assert str(caught.value) == (

@@ -119,7 +119,9 @@ def test_output_that_cannot_be_written_at_the_end_is_reported(kind: type, tmp_pa
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_signal_ends_it_as_any_process(how: signal.Signals, kind: type, tmp_path: Path) -> None:
+def test_signal_ends_a_forked_process_like_any_other(
+    how: signal.Signals, kind: type, tmp_path: Path
+) -> None:
     (tmp_path / "waits.py").write_text("print('begun', flush=True)\nimport time\ntime.sleep(60)\n")
     with kind(
         [sys.executable, "-m", "waits"],

@@ -55,7 +55,7 @@ def test_a_wrong_option_is_exit_code_2_without_a_traceback(arguments: list[str])
     assert "Traceback" not in done.stderr
 
 
-def test_lines_that_do_not_exist_are_a_wrong_option(tmp_path: Path) -> None:
+def test_lines_beyond_the_recording_are_a_usage_error(tmp_path: Path) -> None:
     path = tmp_path / "frames.jsonl"
     path.write_text('{"id":null}\n')
     for lines in ("0-2", "3-2", "x", "1-"):
@@ -78,7 +78,7 @@ def test_a_ledger_that_cannot_be_written_is_exit_code_1_and_one_line(tmp_path: P
     assert done.stderr.count("\n") == 1
 
 
-def test_it_stops_by_itself_after_the_time_requested() -> None:
+def test_simulator_stops_after_the_requested_time() -> None:
     done = simulator("--for", "0.2")
     assert done.returncode == 0
     assert done.stdout.startswith("simulator listening on ws://127.0.0.1:")
@@ -98,7 +98,7 @@ def test_the_version_is_that_of_the_bridge() -> None:
     assert simulator("--version").stdout == f"backpack-simulator {__version__}\n"
 
 
-def test_without_its_extra_it_names_what_to_install(tmp_path: Path) -> None:
+def test_simulator_without_its_extra_names_the_package(tmp_path: Path) -> None:
     (tmp_path / "aiohttp.py").write_text("raise ModuleNotFoundError(\"No module named 'aiohttp'\")")
     done = subprocess.run(
         [sys.executable, "-m", "simulator", "--help"],

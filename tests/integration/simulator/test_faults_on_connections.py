@@ -124,7 +124,7 @@ async def test_a_slow_network_lets_frames_wait(sim: RunningSimulator, listener: 
     await listener.next()
 
 
-async def test_a_network_that_is_slow_no_more_carries_at_once_what_would_have_taken_hours(
+async def test_slow_network_that_ends_delivers_waiting_frames_at_once(
     sim: RunningSimulator, listener: Listener
 ) -> None:
     number = sim.fault("slow_network", connection="open", bytes_per_s=1)
@@ -134,13 +134,15 @@ async def test_a_network_that_is_slow_no_more_carries_at_once_what_would_have_ta
         await listener.next()
 
 
-async def test_an_error_frame_comes_unasked(sim: RunningSimulator, listener: Listener) -> None:
+async def test_fault_error_frame_is_sent_without_a_request(
+    sim: RunningSimulator, listener: Listener
+) -> None:
     sim.fault("error", code=4007, message="Odd")
     error = await listener.until(lambda frame: "error" in frame)
     assert error == {"id": None, "error": {"code": 4007, "message": "Odd"}}
 
 
-async def test_a_forgotten_subscription_lives_again_when_it_is_requested_again(
+async def test_forgotten_subscription_is_served_after_a_new_request(
     sim: RunningSimulator, listener: Listener
 ) -> None:
     await listener.subscribe("trade.SOL_USDC")

@@ -64,7 +64,7 @@ async def test_dropped_frames_do_not_arrive_and_are_named(
     assert (lost["frames"], lost["last"] - lost["first"]) == (3, 2)
 
 
-async def test_a_drop_on_one_connection_leaves_the_other_whole(
+async def test_drop_on_one_connection_leaves_the_other_complete(
     sim: RunningSimulator, listener: Listener
 ) -> None:
     async with listening(sim.ws_url) as other:
@@ -160,7 +160,9 @@ async def test_something_else_arrives_instead_of_a_corrupt_frame(
         assert not is_it(await listener.socket.recv(decode=False))
 
 
-async def test_a_binary_frame_is_a_whole_one(sim: RunningSimulator, listener: Listener) -> None:
+async def test_fault_binary_frame_has_the_whole_message(
+    sim: RunningSimulator, listener: Listener
+) -> None:
     await listener.subscribe(DEPTH)
     sim.fault("corrupt", stream=DEPTH, form="binary", count=1)
     async with asyncio.timeout(20):
@@ -186,7 +188,7 @@ async def test_a_stalled_stream_is_silent_while_the_others_continue(
     assert missing_ids(received) == (kept["ids"] if then == "lost" else [])
 
 
-async def test_the_ledger_states_what_was_withheld_from_whom_and_by_what(tmp_path: Path) -> None:
+async def test_ledger_names_withheld_frames_with_connection_and_fault(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.jsonl"
     with running_simulator_sync("--rate", "300", "--market", "SOL_USDC", ledger=ledger) as sim:
         async with listening(sim.ws_url) as listener:

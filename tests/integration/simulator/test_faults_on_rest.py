@@ -123,7 +123,7 @@ async def test_a_cache_is_filled_again_when_it_is_too_old(
 
 
 @pytest.mark.parametrize("form", ["html", "truncated", "garbage", "empty"])
-async def test_a_broken_body_is_no_json(
+async def test_fault_broken_body_is_not_json(
     form: str, sim: RunningSimulator, client: httpx2.AsyncClient
 ) -> None:
     whole = await client.get(DEPTH)
@@ -135,7 +135,9 @@ async def test_a_broken_body_is_no_json(
         json.loads(reply.content)
 
 
-async def test_deep_json_is_too_deep(sim: RunningSimulator, client: httpx2.AsyncClient) -> None:
+async def test_fault_deep_json_exceeds_the_parsers_limit(
+    sim: RunningSimulator, client: httpx2.AsyncClient
+) -> None:
     sim.fault("rest_broken", form="deep", count=1)
     with pytest.raises(RecursionError):
         json.loads((await client.get(DEPTH)).content)

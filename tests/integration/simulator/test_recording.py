@@ -115,7 +115,7 @@ def entries(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
-async def test_the_ledger_states_what_was_sent_to_how_many(tmp_path: Path) -> None:
+async def test_ledger_names_sent_frames_with_the_number_of_clients(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     async with (
         running_simulator("--rate", "300", ledger=path) as sim,

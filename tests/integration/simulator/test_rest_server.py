@@ -188,7 +188,7 @@ async def test_the_book_of_the_simulator_is_the_whole_depth(quiet: httpx2.AsyncC
     assert (book["asks"], book["bids"]) == (depth["asks"], depth["bids"])
 
 
-async def test_the_simulator_shows_what_was_traded_after_a_trade_oldest_first(
+async def test_simulator_lists_trades_after_a_trade_oldest_first(
     quiet: httpx2.AsyncClient,
 ) -> None:
     newest = (await quiet.get("/api/v1/trades?symbol=SOL_USDC&limit=3")).json()

@@ -83,7 +83,7 @@ async def test_an_error_has_its_exact_bytes_and_the_socket_stays_open(
         assert (await listener.until_stream("trade.SOL_USDC"))["s"] == "SOL_USDC"
 
 
-async def test_an_unknown_symbol_is_silence(sim: RunningSimulator) -> None:
+async def test_unknown_symbol_gets_no_message(sim: RunningSimulator) -> None:
     async with listening(sim.ws_url + "/any/path?x=1") as listener:
         await listener.subscribe("depth.NO_SUCH", "depth.5.SOL_USDC", id=1)
         await listener.subscribe("ticker.SOL_USDC")

@@ -148,7 +148,7 @@ def test_a_page_of_another_name_or_origin_is_not_answered(console: Site) -> None
     assert console.get("nothing").status_code == 404
 
 
-def test_now_shows_streams_and_verdict_and_then_what_is_new(console: Site, full_bus: Bus) -> None:
+def test_page_now_shows_streams_and_verdict_and_then_updates(console: Site, full_bus: Bus) -> None:
     def is_seen() -> bool:
         whole = console.first("whole", page="now")
         return "trade.SOL_USDC" in whole["rows"] and whole["verdict"]["text"] == "All is well"
@@ -300,7 +300,7 @@ def test_a_market_is_shown_as_it_was_at_a_moment(console: Site, bus: Bus) -> Non
     assert "no entry of depth.SOL_USDC up to then" in then("1600000000000")["book"]["why"]
 
 
-def test_a_moment_that_is_none_and_a_market_that_is_none_are_sentences(console: Site) -> None:
+def test_invalid_time_and_unknown_market_get_one_sentence(console: Site) -> None:
     wrong = console.get("api/past?symbol=SOL_USDC&at=yesterday")
     assert (wrong.status_code, wrong.text) == (400, "give at: a time in ms, as 1795408304204")
     missing = console.get("api/past?symbol=NO_SUCH&at=1700000000000")
@@ -349,7 +349,7 @@ def test_a_change_with_nonsense_gets_an_error_message(console: Site, wrong: obje
     assert "ID" in answer.text
 
 
-def test_many_who_request_a_dead_letter_at_once_all_get_it(console: Site, bus: Bus) -> None:
+def test_concurrent_requests_for_a_dead_letter_all_succeed(console: Site, bus: Bus) -> None:
     bus.register(STREAM)
     letter = dead_letter(bus.client, STREAM)
     path = f"api/letter?group={GROUP}&stream={STREAM}&letter={letter}"
@@ -389,7 +389,7 @@ def test_without_a_token_the_console_is_read_only(tmp_path: Path, bus: Bus, redi
     assert set(bus.client.keys()) == before, "the console wrote to Redis"
 
 
-def test_options_state_which_redis_which_names_and_that_the_account_is_shown(
+def test_console_options_set_redis_prefix_and_private_streams(
     tmp_path: Path, bus: Bus, redis_url: str
 ) -> None:
     bus.register("account.orderUpdate", STREAM)
@@ -404,7 +404,7 @@ def test_options_state_which_redis_which_names_and_that_the_account_is_shown(
         assert console.get("", host="other.example").status_code == 421
 
 
-def test_without_redis_the_pages_report_it_and_never_its_password(tmp_path: Path) -> None:
+def test_console_without_redis_reports_it_without_the_password(tmp_path: Path) -> None:
     with running_console(tmp_path, "redis://:hush-hush@127.0.0.1:1/0") as console:
         eventually(
             lambda: console.first("head", page="now")["text"].startswith(
@@ -422,7 +422,7 @@ def test_without_redis_the_pages_report_it_and_never_its_password(tmp_path: Path
     assert "hush" not in json.dumps(result)
 
 
-def test_what_this_user_may_not_read_is_reported_on_its_page_and_the_others_continue(
+def test_console_unreadable_data_is_reported_on_its_page_only(
     tmp_path: Path, bus: Bus, redis_server: RedisServer
 ) -> None:
     bus.register(STREAM)
@@ -450,7 +450,7 @@ def test_what_this_user_may_not_read_is_reported_on_its_page_and_the_others_cont
         (["--token-file", "short"], "the token of short must be 16 plain characters or more"),
     ],
 )
-def test_wrong_usage_is_a_sentence(
+def test_console_wrong_usage_is_reported_in_one_sentence(
     tmp_path: Path, redis_url: str, arguments: list[str], expected: str
 ) -> None:
     (tmp_path / "short").write_text("short")
@@ -460,7 +460,9 @@ def test_wrong_usage_is_a_sentence(
     assert "geheim" not in done.stderr
 
 
-def test_a_missing_package_is_a_sentence(tmp_path: Path, redis_url: str) -> None:
+def test_console_missing_package_is_reported_in_one_sentence(
+    tmp_path: Path, redis_url: str
+) -> None:
     missing = "raise ModuleNotFoundError('no', name='uvicorn')"
     (tmp_path / "uvicorn.py").write_text(missing)
     done = subprocess.run(
@@ -477,7 +479,9 @@ def test_a_missing_package_is_a_sentence(tmp_path: Path, redis_url: str) -> None
     )
 
 
-def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path, console: Site, redis_url: str) -> None:
+def test_console_occupied_port_is_reported_in_one_sentence(
+    tmp_path: Path, console: Site, redis_url: str
+) -> None:
     port = console.url.rstrip("/").rpartition(":")[2]
     done = run_bridge(tmp_path, redis_url, "console", "--listen", f"127.0.0.1:{port}")
     assert (done.returncode, done.stderr) == (

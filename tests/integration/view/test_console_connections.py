@@ -82,13 +82,15 @@ async def _end(reader: asyncio.StreamReader) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", ASK[:20], ASK, ASK + ASK[:20]])
-async def test_a_client_that_sends_nothing_more_is_left(port: int, sent: bytes) -> None:
+async def test_console_client_that_stops_sending_is_disconnected(port: int, sent: bytes) -> None:
     async with _client(port) as (reader, writer):
         writer.write(sent)
         await _end(reader)
 
 
-async def test_a_client_that_takes_no_answer_is_left(port: int, server: uvicorn.Server) -> None:
+async def test_console_client_that_reads_no_reply_is_disconnected(
+    port: int, server: uvicorn.Server
+) -> None:
     async with _client(port) as (_, writer):
         writer.write(ASK.replace(b"/", b"/long", 1))
         writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -100,14 +102,14 @@ async def test_a_client_that_takes_no_answer_is_left(port: int, server: uvicorn.
         )
 
 
-async def test_a_client_of_events_stays(port: int) -> None:
+async def test_console_client_of_events_stays_connected(port: int) -> None:
     async with _client(port) as (reader, writer):
         writer.write(ASK.replace(b"/", EVENTS.encode(), 1))
         for _ in range(3 * connections.MOST_POLLS):
             await reader.readuntil(b"data: 1")
 
 
-async def test_more_clients_than_the_bound_are_turned_away_and_served_when_there_is_room(
+async def test_clients_beyond_the_limit_are_refused_and_served_later(
     port: int,
 ) -> None:
     waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]

@@ -83,7 +83,7 @@ async def test_a_read_for_a_decision_fails_without_the_first_shard(
             await read_everything(sharded, SPACE)
 
 
-async def test_where_no_shard_answers_nothing_is_shown(redis_url: str) -> None:
+async def test_views_without_any_shard_show_nothing(redis_url: str) -> None:
     async with without(redis_url, 0, 1, 2, 3) as (sharded, _):
         with pytest.raises(RedisConnectionError, match=r"^shard 0 does not answer: "):
             await read_sample(sharded, SPACE)
@@ -103,7 +103,7 @@ async def test_a_first_shard_that_is_full_is_reported_since_statuses_are_there(
     assert sample.redis_full.startswith("shard 0 is full (OOM): it uses ")
 
 
-async def test_without_another_shard_all_is_shown_but_its_streams(redis_url: str) -> None:
+async def test_views_without_another_shard_omit_only_its_streams(redis_url: str) -> None:
     async with without(redis_url, 2) as (sharded, whole):
         await whole.hset(SPACE.key(keys.STATUS), "a", '{"instance": "a", "updated_us": 1}')
         sample = await read_sample(sharded, SPACE)
@@ -120,7 +120,7 @@ async def test_without_another_shard_all_is_shown_but_its_streams(redis_url: str
 
 
 @pytest.mark.parametrize("unavailable", [0, 2])
-async def test_tap_follows_what_other_shards_have_and_the_one_that_returns_from_there_on(
+async def test_tap_follows_available_shards_and_a_returning_one(
     unavailable: int, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "_REGISTRY_EVERY_S", 0.05)
@@ -165,7 +165,7 @@ async def _add_to_all(whole: Redis, number: int) -> None:
 
 
 @pytest.mark.parametrize("unavailable", [0, 2])
-async def test_the_consoles_page_of_consumers_has_what_other_shards_have_and_shows_the_lost_one(
+async def test_console_consumers_page_shows_available_shards_and_the_unavailable_one(
     unavailable: int, redis_url: str
 ) -> None:
     async with without(redis_url, unavailable) as (sharded, whole):

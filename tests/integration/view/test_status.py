@@ -15,9 +15,7 @@ from tests.support.consumer_commands import run_here
 from tests.support.limited_user import as_limited, without
 
 
-def test_a_healthy_system_is_reported_and_the_exit_code_is_0(
-    full_bus: Bus, redis_url: str, tmp_path: Path
-) -> None:
+def test_status_of_a_healthy_system_exits_0(full_bus: Bus, redis_url: str, tmp_path: Path) -> None:
     done = run_bridge(tmp_path, redis_url, "status")
     assert (done.returncode, done.stderr) == (0, "")
     for text in ("tokyo-1", "up for", "4711", "trade.SOL_USDC", "1 gap", "book/w1", "98.97/98.99"):
@@ -68,7 +66,7 @@ def test_an_empty_redis_has_no_bridge(bus: Bus, redis_url: str, tmp_path: Path) 
     assert done.stderr == ("error: no bridge has run here: start one with `python -m bridge run`\n")
 
 
-def test_a_silent_and_a_stopped_bridge_are_no_living_one(
+def test_status_of_a_silent_or_stopped_bridge_is_unhealthy(
     bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     bus.bridge("a", age_s=3600)
@@ -109,7 +107,7 @@ def test_an_unreachable_redis_is_one_line_with_its_password_masked(tmp_path: Pat
     assert "hush" not in done.stderr
 
 
-def test_texts_from_redis_forge_no_line_and_do_nothing_to_a_terminal(
+def test_texts_from_redis_are_escaped_and_forge_no_line(
     bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     hostile = "[red]X\r\nerror: forged\x1b]0;X\x07"
@@ -143,7 +141,7 @@ def test_names_in_the_registry_that_are_no_streams_are_counted_and_passed_over(
         (["--own"], {"BRIDGE_INSTANCE": "b"}),
     ],
 )
-def test_a_frozen_bridge_beside_a_healthy_one_is_judged_by_its_instance(
+def test_status_of_an_instance_reports_a_frozen_bridge_despite_a_healthy_one(
     bus: Bus, redis_url: str, tmp_path: Path, arguments: list[str], variables: dict[str, str]
 ) -> None:
     bus.bridge("a")
@@ -155,7 +153,7 @@ def test_a_frozen_bridge_beside_a_healthy_one_is_judged_by_its_instance(
     assert (asked_for_a.returncode, asked_for_a.stderr) == (0, "")
 
 
-def test_an_instance_that_never_was_here_is_not_healthy(
+def test_status_of_an_unknown_instance_is_unhealthy(
     bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     bus.bridge("a")
@@ -185,7 +183,7 @@ def test_no_command_shows_a_password_with_or_without_its_colon(tmp_path: Path, u
 
 
 @pytest.mark.parametrize(("ahead_s", "beat_s", "state"), [(3600, 60, "silent"), (-3600, -60, "up")])
-def test_a_worker_is_judged_by_the_clock_of_redis_whatever_its_own_shows(
+def test_worker_silence_is_measured_by_the_clock_of_redis(
     full_bus: Bus, redis_url: str, tmp_path: Path, ahead_s: int, beat_s: int, state: str
 ) -> None:
     full_bus.worker(updated_us=full_bus.now_us() + ahead_s * 1_000_000)
@@ -194,7 +192,7 @@ def test_a_worker_is_judged_by_the_clock_of_redis_whatever_its_own_shows(
     assert [one["state"] for one in json.loads(done.stdout)["consumers"]] == [state]
 
 
-def test_a_worker_that_its_group_has_counted_out_is_silent(
+def test_worker_removed_by_its_group_is_shown_as_silent(
     full_bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     full_bus.client.zrem("consumers:workers:book", "w1/nonce")
@@ -220,7 +218,7 @@ def test_the_verdict_comes_first_and_columns_without_anything_are_left_out(
 
 
 @pytest.mark.parametrize("command", ["time", "hgetall", "xinfo|stream", "xrevrange", "zrange"])
-def test_a_command_that_the_user_may_not_run_is_named_and_nothing_is_taken_for_absent(
+def test_status_command_not_allowed_is_named_and_nothing_counts_as_absent(
     command: str, full_bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     full_bus.client.execute_command(*without(command))

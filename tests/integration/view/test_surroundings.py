@@ -37,7 +37,7 @@ def run_shell(
         ),
     ],
 )
-def test_a_sign_that_the_terminal_lacks_is_an_escape_and_no_traceback(
+def test_character_that_the_terminal_lacks_is_escaped(
     full_bus: Bus, redis_url: str, tmp_path: Path, command: str, encoding: str
 ) -> None:
     full_bus.client.hset("bridge:status", "→", full_bus.client.hget("bridge:status", "tokyo-1"))
@@ -57,7 +57,7 @@ def test_a_sign_that_the_terminal_lacks_is_an_escape_and_no_traceback(
         *(pytest.param(one, marks=pytest.mark.long) for one in ("2>&-", ">&-", "<&-")),
     ],
 )
-def test_files_that_are_closed_do_not_change_how_a_command_ends(
+def test_closed_files_do_not_change_the_exit_code(
     full_bus: Bus, redis_url: str, tmp_path: Path, closed: str
 ) -> None:
     done = run_shell(tmp_path, redis_url, f"bridge status {closed}")
@@ -76,7 +76,7 @@ def test_files_that_are_closed_do_not_change_how_a_command_ends(
         ),
     ],
 )
-def test_with_files_closed_a_command_fails_and_states_the_reason_where_it_can(
+def test_command_with_closed_files_fails_and_reports_the_reason_if_possible(
     tmp_path: Path, closed: str, is_reported: bool
 ) -> None:
     unavailable = run_shell(tmp_path, "redis://127.0.0.1:1", f"bridge status {closed}")
@@ -98,7 +98,7 @@ def test_without_colours_and_in_twenty_columns_a_status_is_plain_text(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("command", ["bridge status", "bridge tap trade.SOL_USDC --from beginning",
                                      "bridge --help", "consumers list"])  # fmt: skip
-def test_a_full_disk_under_what_is_printed_is_a_sentence(
+def test_full_disk_for_the_output_is_reported_in_one_sentence(
     full_bus: Bus, redis_url: str, tmp_path: Path, command: str
 ) -> None:
     with open("/dev/full", "w") as full:
@@ -115,7 +115,7 @@ def test_a_full_disk_under_what_is_printed_is_a_sentence(
     assert done.stderr == "error: what is printed cannot be written: No space left on device\n"
 
 
-def test_a_width_that_no_terminal_has_is_not_believed(redis_url: str, tmp_path: Path) -> None:
+def test_implausible_terminal_width_is_ignored(redis_url: str, tmp_path: Path) -> None:
     done = run_shell(tmp_path, redis_url, "bridge --help", COLUMNS="99999999999")
 
     assert done.returncode == 0, done.stderr[-500:]

@@ -27,7 +27,7 @@ def test_entries_are_described_as_text(full_bus: Bus, redis_url: str, tmp_path: 
 
 
 @pytest.mark.parametrize("begin", ["1700000000000-80", "1700000000000-71"])
-def test_it_begins_at_an_id_included(
+def test_tap_from_an_id_includes_it(
     full_bus: Bus, redis_url: str, tmp_path: Path, begin: str
 ) -> None:
     arguments = ("trade.SOL_USDC", "--from", begin, "--count", "1")
@@ -62,7 +62,9 @@ def test_a_pattern_follows_what_it_matches_in_order_of_ids(
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ["5-0", "6-0", "7-0"]
 
 
-def test_now_gives_only_what_comes(full_bus: Bus, redis_url: str, tmp_path: Path) -> None:
+def test_tap_from_now_prints_only_later_entries(
+    full_bus: Bus, redis_url: str, tmp_path: Path
+) -> None:
     process = start_bridge(tmp_path, redis_url, "tap", "trade.SOL_USDC", "--count", "1")
     eventually(lambda: is_blocked(full_bus), "tap waits for entries")
     full_bus.trade("trade.SOL_USDC", "1700000000000-90", quantity="77")
@@ -70,7 +72,7 @@ def test_now_gives_only_what_comes(full_bus: Bus, redis_url: str, tmp_path: Path
     assert (out, errors) == ("22:13:20.000 trade.SOL_USDC  sell 77 @ 99.01\n", "")
 
 
-def test_a_stream_that_is_not_there_yet_is_waited_for_and_given_whole(
+def test_tap_waits_for_a_missing_stream_and_prints_all_of_it(
     bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     bus.register("trade.SOL_USDC")
@@ -125,7 +127,7 @@ def test_a_prefix_is_not_shown(bus: Bus, redis_url: str, tmp_path: Path) -> None
     assert done.stdout.splitlines() == [FIRST]
 
 
-def test_an_unreadable_start_is_a_sentence(tmp_path: Path, redis_url: str) -> None:
+def test_tap_invalid_start_is_reported_in_one_sentence(tmp_path: Path, redis_url: str) -> None:
     done = run_bridge(tmp_path, redis_url, "tap", "trade.SOL_USDC", "--from", "yesterday")
     assert done.returncode == 2
     assert done.stderr == (
@@ -143,7 +145,7 @@ def test_ctrl_c_leaves_with_130(full_bus: Bus, redis_url: str, tmp_path: Path) -
     assert (process.returncode, errors) == (130, "")
 
 
-def test_a_reader_that_closes_its_pipe_is_no_error(
+def test_tap_whose_reader_closes_the_pipe_is_not_an_error(
     bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     for number in range(1, 3000):
@@ -201,7 +203,7 @@ def is_blocked(bus: Bus) -> bool:
 
 
 @pytest.mark.parametrize("form", [(), ("--fields",), ("--json",)])
-def test_what_stands_in_an_entry_does_nothing_to_a_terminal(
+def test_tap_escapes_the_texts_of_entries(
     bus: Bus, redis_url: str, tmp_path: Path, form: tuple[str, ...]
 ) -> None:
     hostile = "X\r\n22:13:20.000 trade.FORGED  buy\x1b]0;X\x07\x9b2J[red]"
@@ -213,7 +215,7 @@ def test_what_stands_in_an_entry_does_nothing_to_a_terminal(
     assert r"X\r\n22:13:20.000 trade.FORGED  buy\u001b]0;X\u0007\u009b2J[red]" in line
 
 
-def test_a_name_in_the_registry_that_is_no_stream_is_reported_and_passed_over(
+def test_tap_skips_and_reports_a_name_in_the_registry_that_is_no_stream(
     bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     bus.register("trade./../../T", "trade.SOL_USDC")

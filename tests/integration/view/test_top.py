@@ -98,7 +98,7 @@ def test_once_prints_all_streams_and_consumers(
     assert trade.endswith("sell 2.5 @ 99.01")
 
 
-def test_lines_that_cannot_be_written_are_no_trouble_of_redis(
+def test_top_unwritable_output_is_not_reported_as_a_redis_error(
     full_bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     with open("/dev/full", "w") as full:
@@ -133,7 +133,7 @@ def test_ctrl_c_leaves_with_130(full_bus: Bus, redis_url: str, tmp_path: Path) -
     assert (process.returncode, errors) == (130, "")
 
 
-def test_an_unreachable_redis_is_reported_and_never_reached_is_a_failure(tmp_path: Path) -> None:
+def test_top_unreachable_redis_is_reported_and_fails_if_never_reached(tmp_path: Path) -> None:
     done = run_bridge(tmp_path, "redis://127.0.0.1:1/0", "top", "--every", "0.2", "--for", "0.5")
     assert done.returncode == 1
     assert done.stdout.startswith("Redis at redis://127.0.0.1:1/0 does not answer: ")
@@ -145,7 +145,7 @@ def test_an_unreachable_redis_is_reported_and_never_reached_is_a_failure(tmp_pat
 
 
 @pytest.mark.parametrize(("how", "code"), [(b"q", 0), (b"\x03", 130)])
-def test_on_a_terminal_the_view_lives_and_gives_the_terminal_back(
+def test_top_on_a_terminal_updates_and_restores_the_terminal(
     full_bus: Bus, redis_url: str, tmp_path: Path, how: bytes, code: int
 ) -> None:
     with on_terminal(tmp_path, redis_url, "--every", "0.1") as terminal:
@@ -210,7 +210,7 @@ asyncio.run(main())
 """
 
 
-def test_an_owners_keys_and_lines_are_in_the_view_but_no_letter_of_a_search_is_a_key(
+def test_owner_keys_and_lines_are_in_the_view_and_search_letters_are_not_keys(
     full_bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     with on_terminal(tmp_path, redis_url, redis_url, program=("-c", OWNED)) as terminal:
