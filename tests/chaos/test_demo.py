@@ -62,7 +62,7 @@ def test_demo_faults_recover_and_lose_no_trade(tmp_path: Path) -> None:
     assert int(verdict.group(1).replace(",", "")) > 20
 
 
-def test_redis_that_dies_ends_the_demo_and_is_named_with_its_log(tmp_path: Path) -> None:
+def test_demo_killed_redis_ends_it_and_is_named_with_its_log(tmp_path: Path) -> None:
     with running_demo(tmp_path) as demo:
         pids = demo.until_up()
         assert find_embedded(demo.folder / "redis")

@@ -300,10 +300,10 @@ async def second_bridge_frozen(one: Drill) -> None:
             await one.shows(one.bridge_pages, "backpack_peers", lambda n: n == 0)
             last = one.exporter_pages.series()[status_of_b]
             await one.viewers_say("(?i)bridge b is silent", "--instance", "b")
-            assert not pages.is_alive(timeout_s=2), "a supervisor can detect that b hangs"
+            assert not pages.is_alive(timeout_s=2), "the suspended bridge reports that it is alive"
             assert one.exporter_pages.series()[status_of_b] == last
             await one.fires("BackpackBridgeSilent")
-            assert one.bridge_pages.is_ready(), "the other bridge is still ready"
+            assert one.bridge_pages.is_ready(), "the other bridge is not ready"
         finally:
             other.process.send_signal(signal.SIGCONT)
         await one.shows(one.bridge_pages, "backpack_peers", lambda n: n == 1)

@@ -13,7 +13,7 @@ from tests.support.redis_server import running_redis
 
 
 @pytest.mark.timeout(180)
-async def test_each_stream_is_received_by_its_member_and_a_stopped_members_are_reported(
+async def test_each_stream_has_one_receiver_and_streams_of_a_stopped_member_are_reported(
     tmp_path: Path,
 ) -> None:
     with running_redis() as server:

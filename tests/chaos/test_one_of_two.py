@@ -94,7 +94,7 @@ async def test_bridge_stopped_hands_over_and_takes_back(
     assert gaps(server) == []
 
 
-async def test_whole_books_of_the_second_are_not_written_twice(
+async def test_snapshots_of_the_second_bridge_are_not_written_twice(
     server: RedisServer, tmp_path: Path
 ) -> None:
     async with pair(tmp_path, server, markets=MARKETS) as both:

@@ -98,7 +98,9 @@ async def test_redis_that_refuses_writes_for_a_while_loses_nothing(
 
 
 @pytest.mark.timeout(600)
-async def test_replies_that_are_lost_again_and_again(server: RedisServer, tmp_path: Path) -> None:
+async def test_replies_lost_repeatedly_cause_no_loss_and_no_duplicate(
+    server: RedisServer, tmp_path: Path
+) -> None:
     async with (
         running_proxy("127.0.0.1", server.port) as bridges,
         running_proxy("127.0.0.1", server.port) as loops,

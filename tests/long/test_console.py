@@ -153,7 +153,7 @@ def test_a_market_shows_its_book_and_trades(shown: Shown) -> None:
     assert "1 bids up to 98" in page.run("document.getElementById('depth').ariaLabel")
 
 
-def test_candles_are_there_and_the_gap_is_drawn_in_its_place(shown: Shown) -> None:
+def test_candles_are_drawn_with_the_gap_in_its_place(shown: Shown) -> None:
     minute_us = shown.bus.now_us() // 60_000_000 * 60_000_000
     start = datetime.fromtimestamp(minute_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     candle = {"start_utc": start, "open": "1", "high": "3", "low": "1", "close": "2"}
@@ -181,7 +181,7 @@ def test_candles_are_there_and_the_gap_is_drawn_in_its_place(shown: Shown) -> No
     assert 2 <= page.run(marks) < 60
 
 
-def test_latency_shows_what_was_counted_since(shown: Shown) -> None:
+def test_latency_shows_counts_since_the_page_was_opened(shown: Shown) -> None:
     def counted(number: int) -> None:
         counts = [0, number] + [0] * (len(BOUNDS_US) - 1)
         kinds = {"trade": {"counts": counts, "sum_us": 1}}
@@ -205,7 +205,7 @@ def test_consumers_show_each_groups_lag(shown: Shown) -> None:
     page.until(f"document.querySelector('[data-group={GROUP}] dl').textContent.includes('lag6')")
 
 
-def test_a_groups_list_stays_scrolled_and_marked_when_its_card_is_made_anew(shown: Shown) -> None:
+def test_group_list_keeps_scroll_and_selection_when_its_card_is_redrawn(shown: Shown) -> None:
     shown.page.size(360, 900)
     page = shown.open("consumers")
     card = f"document.querySelector('[data-group={GROUP}]')"
@@ -251,7 +251,7 @@ def test_the_slider_goes_through_the_book_by_keyboard_and_back_to_live(shown: Sh
     assert page.run("location.search") == "?symbol=SOL_USDC"
 
 
-def test_the_slider_that_is_dragged_requests_one_moment_at_a_time(shown: Shown) -> None:
+def test_dragged_slider_sends_one_request_at_a_time(shown: Shown) -> None:
     page = shown.open("market?symbol=SOL_USDC&at=1700000000000")
     page.until("document.querySelector('#bids td')")
     drag = """new Promise((done) => {
@@ -301,7 +301,7 @@ def test_the_theme_that_was_chosen_is_kept(shown: Shown) -> None:
     assert page.run("localStorage.getItem('theme')") == "auto"
 
 
-def test_streams_with_the_same_beginning_are_distinguished_and_their_marks_are_there_on_a_phone(
+def test_streams_of_equal_prefix_are_distinguishable_and_marked_on_a_phone(
     shown: Shown,
 ) -> None:
     shown.bus.register("bookTicker.BTC_USDC", "bookTicker.BTC_USDC_PERP")

@@ -60,7 +60,7 @@ def test_ctrl_c_stops_all_in_order_within_seconds(tmp_path: Path) -> None:
         assert not re.search(r'"(feed|redis|connection)_(lost|away|down)"', logs), logs
 
 
-def test_a_killed_demo_leaves_no_orphan(tmp_path: Path) -> None:
+def test_demo_killed_leaves_no_orphan(tmp_path: Path) -> None:
     with running_demo(tmp_path) as demo:
         pids = demo.until_up()
         assert set(pids) == set(PARTS)

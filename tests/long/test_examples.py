@@ -30,7 +30,7 @@ def chart(folder: Path, url: str, *arguments: str) -> subprocess.CompletedProces
     )
 
 
-def test_chart_is_drawn_from_what_redis_holds(tmp_path: Path, redis_url: str) -> None:
+def test_chart_is_drawn_from_data_in_redis(tmp_path: Path, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         seconds, micros = client.time()  # type: ignore[misc]
         now_us: Any = seconds * 1_000_000 + micros
@@ -44,7 +44,9 @@ def test_chart_is_drawn_from_what_redis_holds(tmp_path: Path, redis_url: str) ->
     assert (tmp_path / "made.png").read_bytes().startswith(PNG)
 
 
-def test_chart_of_a_market_without_trades_is_one_sentence(tmp_path: Path, redis_url: str) -> None:
+def test_chart_of_a_market_without_trades_prints_one_sentence(
+    tmp_path: Path, redis_url: str
+) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.hset("bridge:streams", "trade.SOL_USDC", "{}")
     ended = chart(tmp_path, redis_url, "SOL_USDC")

@@ -75,7 +75,7 @@ def run(
     signal.signal(signal.SIGINT, before)
 
 
-def test_commands_on_keys_of_another_kind_state_it_in_sentences(
+def test_commands_on_keys_of_another_kind_report_them_in_sentences(
     client: redis.Redis, run: Callable[[], dict[str, str]]
 ) -> None:
     for key in (*HASHES, *STREAMS, "bridge:account", "consumers:workers:candles"):
@@ -101,7 +101,7 @@ def test_commands_on_keys_of_another_kind_state_it_in_sentences(
     ],
     ids=["bytes", "nested", "digits", "negative", "escapes", "empty", "levels", "object", "lone"],
 )
-def test_commands_on_values_of_no_contract_show_them_bounded_and_escaped(
+def test_commands_on_invalid_values_show_them_bounded_and_escaped(
     client: redis.Redis, run: Callable[[], dict[str, str]], text: str | bytes
 ) -> None:
     _write_everywhere(client, text)

@@ -99,7 +99,7 @@ def test_user_folder_with_a_name_of_the_project_is_ignored(
     assert run(tmp_path, [python, "mine.py"]).stdout == "Trade\n"
 
 
-def test_the_command_of_the_public_package_works_beside_a_bridge_of_the_user(
+def test_public_command_works_with_a_user_package_named_bridge(
     tmp_path: Path, python: Path
 ) -> None:
     own_package(tmp_path, "bridge")
@@ -110,7 +110,7 @@ def test_the_command_of_the_public_package_works_beside_a_bridge_of_the_user(
     assert done.stdout.startswith("backpack-bridge ")
 
 
-def test_consumers_beside_a_bridge_of_the_user_end_in_one_sentence(
+def test_consumers_with_a_user_package_named_bridge_end_with_one_sentence(
     tmp_path: Path, python: Path
 ) -> None:
     own_package(tmp_path, "bridge")
@@ -125,7 +125,7 @@ def test_consumers_beside_a_bridge_of_the_user_end_in_one_sentence(
 
 
 @pytest.mark.parametrize("name", ["bridge", "consumers"])
-def test_the_scripts_of_the_wheel_work_beside_a_package_of_the_user(
+def test_wheel_scripts_work_with_a_user_package_of_the_same_name(
     tmp_path: Path, python: Path, name: str
 ) -> None:
     """The scripts search the current folder only after their own packages are imported."""

@@ -9,7 +9,7 @@ from tests.support.wheel import python_with_the_wheel, run
 pytestmark = pytest.mark.timeout(180)
 
 
-def test_the_demo_of_the_wheel_works_beside_packages_of_the_user(
+def test_wheel_demo_works_with_user_packages_of_the_same_names(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     python = python_with_the_wheel(tmp_path_factory)

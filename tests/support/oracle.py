@@ -66,7 +66,7 @@ def not_published(server: RedisServer, journal: Path) -> list[str]:
             if stream.startswith(SEQUENCED):
                 letter = "t" if stream.startswith("trade.") else "u"
                 received.setdefault(stream, set()).add(frame["data"][letter])
-    assert received, f"no frames in {journal}: the test has no basis"
+    assert received, f"there are no frames in {journal}"
     missing = {}
     with server.client(decode_responses=True) as client:
         for stream, numbers in sorted(received.items()):

@@ -64,7 +64,7 @@ async def test_an_exchange_that_is_unavailable_at_the_start_is_waited_for(
         assert "Traceback" not in bridge.log()
 
 
-async def test_after_a_lost_connection_the_gap_is_marked_and_the_book_is_whole_again(
+async def test_lost_connection_leaves_a_gap_and_the_book_is_complete_again(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)

@@ -21,7 +21,7 @@ def server() -> Iterator[RedisServer]:
         yield running_server
 
 
-async def test_another_accounts_streams_end_the_bridge_with_a_sentence(
+async def test_streams_of_another_account_end_the_bridge_with_one_error(
     server: RedisServer, tmp_path: Path
 ) -> None:
     with server.client() as client:
@@ -34,7 +34,7 @@ async def test_another_accounts_streams_end_the_bridge_with_a_sentence(
             assert await asyncio.to_thread(bridge.process.wait, LIMIT_S) == 1
             assert "belong to the account with key fingerprint 0123456789abcdef" in bridge.log()
         journal = folder / "data" / "journal"
-        assert (journal / "checkpoint.json").exists(), "the bridge closed its journal"
+        assert (journal / "checkpoint.json").exists(), "the bridge did not close its journal"
         assert any(path.stat().st_size for path in journal.glob("*.journal"))
 
 

@@ -157,7 +157,7 @@ async def test_missed_fills_are_fetched_from_history_once(tmp_path: Path, redis_
     assert "orders_snapshot" in types[fetched_at[-1] :]
 
 
-async def test_one_deleted_key_is_filled_again_while_the_others_continue(
+async def test_deleted_key_is_backfilled_while_other_streams_continue(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)

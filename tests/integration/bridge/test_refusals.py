@@ -60,7 +60,7 @@ async def test_bridge_without_a_journal_publishes_and_stops_with_nothing_left(
 
 
 @pytest.mark.long
-async def test_bridge_key_of_another_kind_without_a_journal_counts_what_is_left_and_exits_1(
+async def test_bridge_key_of_another_kind_without_a_journal_counts_pending_and_exits_1(
     server: RedisServer, tmp_path: Path
 ) -> None:
     with server.client() as client:
@@ -85,7 +85,7 @@ async def test_bridge_key_of_another_kind_without_a_journal_counts_what_is_left_
     assert left > 200
 
 
-async def test_bridge_key_of_another_kind_with_a_journal_leaves_it_there_and_exits_0(
+async def test_bridge_key_of_another_kind_with_a_journal_keeps_messages_and_exits_0(
     server: RedisServer, tmp_path: Path
 ) -> None:
     ledger = tmp_path / "ledger.jsonl"
@@ -124,7 +124,7 @@ async def test_bridge_key_of_another_kind_with_a_journal_leaves_it_there_and_exi
 # ---- all streams ---------------------------------------------------------------------------------
 
 
-async def test_bridge_user_without_evalsha_for_a_while_loses_nothing_and_reports_it(
+async def test_bridge_user_without_evalsha_for_a_while_reports_it_and_loses_nothing(
     server: RedisServer, tmp_path: Path
 ) -> None:
     ledger = tmp_path / "ledger.jsonl"

@@ -86,7 +86,7 @@ def test_from_and_to_choose_what_is_published(server: RedisServer, tmp_path: Pat
     assert gaps(server) == ["start"]
 
 
-def test_streams_are_listed_whenever_their_first_message_comes(
+def test_replay_registers_a_stream_at_its_first_message(
     server: RedisServer, tmp_path: Path
 ) -> None:
     late = f"{NOW_US + 5000} F 1 {frames.TICKER}\n"
@@ -205,7 +205,7 @@ def test_replay_book_held_for_missing_changes_does_not_stop_it(
     assert len(stored(server, "depth.SOL_USDC")) == 2 + 2999
 
 
-def test_a_stream_that_cannot_be_written_is_bounded_and_reported(
+def test_replay_unwritable_stream_is_bounded_and_reported(
     server: RedisServer, tmp_path: Path
 ) -> None:
     journal(tmp_path, opened(TRADES, TICKERS), trades(range(3000)), _tickers(10))

@@ -181,9 +181,7 @@ async def test_a_hangup_changes_streams_without_dropping_a_connection(
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-async def test_a_hangup_while_the_bridge_starts_waits_for_it(
-    tmp_path: Path, redis_url: str
-) -> None:
+async def test_hangup_during_the_start_is_handled_after_it(tmp_path: Path, redis_url: str) -> None:
     async with running_simulator("--rate", "200") as exchange, running_bridge(
         tmp_path, exchange.ws_url, redis_url, [f"trade.{MARKET}"], exchange=urls(exchange)
     ) as bridge:  # fmt: skip
@@ -400,7 +398,7 @@ async def test_liquidations_that_are_refused_are_received_in_the_other_form(
             assert bridge.status()["stream_troubles"] == {}
 
 
-async def test_a_skewed_clock_is_reported_and_signatures_hold(
+async def test_skewed_clock_is_reported_and_signatures_stay_valid(
     tmp_path: Path, redis_url: str
 ) -> None:
     client = client_of(redis_url)

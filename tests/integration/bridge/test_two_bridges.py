@@ -23,7 +23,7 @@ def server() -> Iterator[RedisServer]:
         yield running_server
 
 
-async def test_a_second_bridge_of_the_same_name_reports_it_and_ends(
+async def test_second_bridge_of_the_same_name_reports_the_first_and_ends(
     server: RedisServer, tmp_path: Path
 ) -> None:
     async with pair(tmp_path, server, markets=MARKETS, names="a") as first:

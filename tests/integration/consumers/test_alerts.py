@@ -49,7 +49,7 @@ def test_an_alert_is_posted_as_json_with_its_key(webhook: WebhookServer) -> None
     assert received.body["text"] == "SOL_USDC +2.00 % within 60 s: 100 → 102"
 
 
-def test_webhook_whose_answer_has_no_end_has_taken_the_alert(webhook: WebhookServer) -> None:
+def test_webhook_with_an_endless_reply_counts_as_delivered(webhook: WebhookServer) -> None:
     """The worker reads only the status: an endless body would fill the memory before the
     timeout.
     """

@@ -68,7 +68,7 @@ def test_on_batch_gets_lists_of_at_most_batch_entries(storing: Bench) -> None:
     assert stored(storing) == Counter(range(1, 501))
 
 
-def test_a_bad_entry_fails_its_list_once_and_then_alone(storing: Bench) -> None:
+def test_bad_entry_fails_its_batch_once_and_is_then_handled_alone(storing: Bench) -> None:
     storing.start("outside:storing")
     storing.until(lambda: set(stored(storing)) == set(range(1, 501)) - {60})
     storing.until(lambda: storing.group(STREAM, "storing")["pending"] == 1)
@@ -79,7 +79,7 @@ def test_a_bad_entry_fails_its_list_once_and_then_alone(storing: Bench) -> None:
     assert (failed[0], set(failed[1:])) == ("200", {"1"})  # type: ignore[index]
 
 
-def test_an_ordered_list_that_fails_goes_one_by_one_up_to_the_bad_entry(storing: Bench) -> None:
+def test_ordered_batch_that_fails_is_handled_singly_up_to_the_bad_entry(storing: Bench) -> None:
     storing.start("outside:filing")
     storing.until(lambda: storing.group(STREAM, "filing").get("last-delivered-id") == last_id(59))
     storing.redis.set("cured", "1")

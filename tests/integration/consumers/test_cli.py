@@ -131,7 +131,7 @@ def test_tail_prints_one_line_an_entry_into_a_pipe(bench: Bench) -> None:
     assert worker.stop() == 0
 
 
-def test_tail_ends_quietly_when_its_reader_leaves(bench: Bench) -> None:
+def test_tail_ends_without_an_error_when_its_pipe_closes(bench: Bench) -> None:
     bench.register(STREAM)
     bench.add(STREAM, trades(1, 5000))
     command = f"{sys.executable} -m consumers run tail | head -3"

@@ -64,7 +64,7 @@ async def test_a_stream_has_one_owner_at_a_time_each_with_a_larger_token(client:
     assert await client.get(f"{BESIDE}:lease") == f"b/2 {second.token}"
 
 
-async def test_one_key_of_another_kind_holds_up_no_other_stream(client: Redis) -> None:
+async def test_key_of_another_kind_delays_no_other_stream(client: Redis) -> None:
     a, other = leases(client, "a/1"), "trade.OTHER"
     mine, theirs = await acquired(a), await a.acquire(other, "0-0")
     assert theirs is not None
@@ -159,7 +159,7 @@ async def test_the_same_commit_again_is_refused(client: Redis) -> None:
     assert await commit(a, lease, "0-0", "5-0", results.writes) == "stale"
 
 
-async def test_a_lease_that_ran_out_still_commits_while_no_other_worker_took_it(
+async def test_expired_lease_still_commits_until_another_worker_takes_it(
     client: Redis,
 ) -> None:
     await fill(client, "5-0", "6-0")
@@ -221,7 +221,7 @@ async def test_tokens_continue_growing_in_an_emptied_redis(client: Redis) -> Non
     assert (await acquired(b)).token > old.token
 
 
-async def test_tokens_that_begin_again_in_an_emptied_redis_fence_all_the_same(
+async def test_restarted_tokens_in_an_emptied_redis_still_fence(
     client: Redis,
 ) -> None:
     await fill(client, "5-0")
@@ -248,7 +248,7 @@ async def test_an_older_token_is_stale_even_under_the_same_name(client: Redis) -
     assert await commit(a, new, "0-0", "5-0") == "ok"
 
 
-async def test_a_released_stream_takes_no_more_commits(client: Redis) -> None:
+async def test_released_stream_refuses_later_commits(client: Redis) -> None:
     a = leases(client, "a/1")
     lease = await acquired(a)
     await a.release([lease])
@@ -326,7 +326,7 @@ async def test_a_large_commit_fits_into_a_script(client: Redis) -> None:
     assert await client.hlen(BESIDE) == 40_000
 
 
-async def test_a_script_that_the_server_has_forgotten_is_sent_again(client: Redis) -> None:
+async def test_script_removed_from_the_server_is_sent_again(client: Redis) -> None:
     call = Call(["consumers:workers:candles"], ("a", 60_000))
     is_new, alive, _ = await script("heartbeat").run_one(client, call)
     assert (is_new, alive) == (1, ["a"])
@@ -335,7 +335,7 @@ async def test_a_script_that_the_server_has_forgotten_is_sent_again(client: Redi
     assert (await script("heartbeat").run_one(client, second))[:2] == [1, ["a", "b"]]
 
 
-async def test_a_worker_without_a_heartbeat_for_its_time_is_not_alive(client: Redis) -> None:
+async def test_worker_without_a_heartbeat_for_the_limit_counts_as_dead(client: Redis) -> None:
     await client.zadd("consumers:workers:candles", {"dead": 1, "of the future": 10**15})
     call = Call(["consumers:workers:candles"], ("a", 60_000))
     is_new, alive, _ = await script("heartbeat").run_one(client, call)

@@ -149,9 +149,7 @@ def test_timer_due_in_the_far_future_is_still_called(picky: Bench, name: str, wh
 
 
 @pytest.mark.parametrize("part", ["lease", "position", "ticks"])
-def test_a_key_of_another_kind_where_timers_are_kept_holds_up_no_entry(
-    picky: Bench, part: str
-) -> None:
+def test_timer_key_of_another_kind_delays_no_entry(picky: Bench, part: str) -> None:
     picky.redis.rpush(f"consumers:{{timers}}:timed:{part}", "x")
     worker = picky.start("outside:Timed", *RUN)
     picky.await_group(STREAM, "timed", last_id(50))

@@ -375,9 +375,7 @@ async def test_groups_are_found_in_other_shards_without_the_first(
 
 
 @pytest.mark.parametrize("part", ["position", "settled", "lease", "dead"])
-async def test_a_key_of_another_kind_beside_a_stream_hides_no_group(
-    redis_url: str, part: str
-) -> None:
+async def test_key_of_another_kind_among_kit_keys_hides_no_group(redis_url: str, part: str) -> None:
     async with connect(redis_url, name="test", decode_responses=True) as client:
         await client.hset("bridge:streams", mapping={STREAM: "{}", OTHER: "{}"})
         await client.hset("consumers:groups", "mine", '{"mode": "shared"}')

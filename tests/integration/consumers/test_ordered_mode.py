@@ -129,7 +129,7 @@ def shared_evenly(bench: Bench, of: list[str], workers: list[Worker]) -> bool:
     )
 
 
-def test_an_ordered_worker_reads_all_in_order_and_reports_it(summing: Bench) -> None:
+def test_ordered_worker_reads_all_in_order_and_writes_its_status(summing: Bench) -> None:
     summing.register(*streams(3))
     for stream in streams(3):
         summing.add(stream, trades(1, 900))
@@ -171,7 +171,7 @@ def test_plain_calls_of_three_leases_do_not_lose_their_stream_among_five_workers
     assert not any("stream_lost" in worker.err for worker in workers)
 
 
-def test_a_call_that_lets_no_other_thread_run_loses_its_stream_once_a_worker(
+def test_call_that_blocks_all_threads_loses_its_stream_once_per_worker(
     summing: Bench,
 ) -> None:
     summing.register(STREAM)
@@ -213,7 +213,7 @@ def test_takeover_from_a_killed_owner_keeps_results_exact(summing: Bench) -> Non
     assert all(other.process.poll() is None for other in others)
 
 
-def test_an_owner_stopped_for_longer_than_its_lease_commits_nothing_more(summing: Bench) -> None:
+def test_owner_suspended_beyond_its_lease_commits_nothing_after_a_takeover(summing: Bench) -> None:
     summing.register(STREAM)
     summing.add(STREAM, trades(1, 1500))
     run = (*RUN, "--option", "slow_s=0.001")
@@ -335,7 +335,7 @@ def test_an_emptied_redis_gets_the_state_of_the_position_where_a_handler_fails(
     assert summing.redis.hget(beside(STREAM, "state"), "sum") == right_sum(range(1, 5))
 
 
-def test_a_handler_that_stops_its_worker_leaves_nothing_of_its_batch(summing: Bench) -> None:
+def test_handler_that_stops_its_worker_commits_nothing_of_its_batch(summing: Bench) -> None:
     summing.register(STREAM)
     summing.add(STREAM, trades(1, 10))
     assert summing.start(*RUN, "--option", "stop_at=7").wait() == 0

@@ -201,12 +201,12 @@ async def test_read_ahead_is_used_if_the_positions_match(client: Redis) -> None:
         STREAM: [("6-0", ["a", "b"]), ("7-0", ["a", "b"])]
     }
     await ahead.send({STREAM: "5-0"}, 2)
-    assert not await ahead.take({STREAM: "0-0"}, 2), "the position has not moved"
-    assert not await ahead.take({STREAM: "5-0"}, 2), "the first take discarded the reply"
+    assert not await ahead.take({STREAM: "0-0"}, 2), "it returned entries for another position"
+    assert not await ahead.take({STREAM: "5-0"}, 2), "it returned a discarded reply"
     await ahead.send({STREAM: "5-0"}, 2)
-    assert not await ahead.take({STREAM: "5-0"}, 1), "fewer entries are requested"
+    assert not await ahead.take({STREAM: "5-0"}, 1), "it returned more entries than requested"
     await ahead.send({STREAM: "7-0"}, 2)
-    assert not await ahead.take({STREAM: "7-0"}, 2), "the reply is empty"
+    assert not await ahead.take({STREAM: "7-0"}, 2), "it returned an empty reply"
 
 
 async def test_read_ahead_on_a_broken_connection_returns_nothing() -> None:
@@ -217,11 +217,13 @@ async def test_read_ahead_on_a_broken_connection_returns_nothing() -> None:
             server.pause()
             await ahead.send({STREAM: "0-0"}, 2)
             server.kill()
-            assert not await ahead.take({STREAM: "0-0"}, 2), "the connection is broken"
+            assert not await ahead.take({STREAM: "0-0"}, 2), (
+                "it returned entries over a broken connection"
+            )
 
             server.start()
             await ahead.send({STREAM: "0-0"}, 2)
-            assert not await ahead.take({STREAM: "0-0"}, 2), "Redis restarted empty"
+            assert not await ahead.take({STREAM: "0-0"}, 2), "it returned entries of an empty Redis"
 
 
 async def test_read_ahead_after_drop_does_not_wait_for_the_reply(client: Redis) -> None:
@@ -231,7 +233,7 @@ async def test_read_ahead_after_drop_does_not_wait_for_the_reply(client: Redis) 
     await ahead.drop()
 
     assert not await ahead.take({STREAM: "0-0"}, 2)
-    assert await client.ping(), "the dropped reply answers no later request"
+    assert await client.ping(), "a later request got the dropped reply"
 
 
 def last_id(number: int) -> str:
@@ -291,7 +293,7 @@ def test_prefetched_entries_whose_connection_was_cut_meanwhile_are_tried_again(
     worker = quick.start("outside:Cut", "--lease", "5")
     quick.await_group(STREAM, "quick", last_id(MANY))
     assert counted(quick) == dict.fromkeys(range(1, MANY + 1), 1)
-    assert "redis_unavailable" not in worker.err, "Redis was available throughout"
+    assert "redis_unavailable" not in worker.err, "the log reports an outage"
 
 
 @pytest.mark.parametrize("option", ["fails_at=1507", "slow_at=1507", "slow_at=0"])

@@ -142,7 +142,7 @@ def test_replay_gives_an_ordered_consumer_only_the_range(filled: Bench) -> None:
     assert left == {f"consumers:{{{STREAM}}}:summing-replay:numbers"}
 
 
-def test_a_function_with_lists_is_replayed_into_results_of_its_own(filled: Bench) -> None:
+def test_replay_of_a_batch_function_writes_to_its_own_results(filled: Bench) -> None:
     done = replay(
         filled, "outside:counting", "--from", "0", "--group", "again", "--streams", STREAM
     )
@@ -252,7 +252,7 @@ async def killed(bench: Bench, group: str) -> None:
         await leases.commit([Commit(lease, "0-0", last_id(2), 2, state)])
 
 
-def test_replay_killed_just_now_counts_as_running_and_then_begins_anew(
+def test_replay_killed_recently_counts_as_running_and_later_starts_again(
     filled: Bench,
 ) -> None:
     asyncio.run(killed(filled, "summing-replay"))
@@ -269,7 +269,7 @@ def test_replay_killed_just_now_counts_as_running_and_then_begins_anew(
     assert left == {f"consumers:{{{s}}}:summing-replay:numbers" for s in (STREAM, OTHER)}
 
 
-def test_replay_results_are_of_the_last_one_alone(filled: Bench) -> None:
+def test_replay_results_are_those_of_the_last_replay_only(filled: Bench) -> None:
     (filled.folder / "outside.py").write_text(LISTING)
     removed = "trade.GONE_USDC"
     filled.register(removed)
@@ -299,7 +299,7 @@ def test_replay_results_are_of_the_last_one_alone(filled: Bench) -> None:
     }
 
 
-def test_replay_reports_a_due_that_fails_like_a_handler_that_fails(filled: Bench) -> None:
+def test_replay_reports_a_failing_timer_like_a_failing_handler(filled: Bench) -> None:
     failing = """
 class Failing(Summing):
     name = "failing"
@@ -330,7 +330,7 @@ def test_replay_does_not_touch_another_programs_group(filled: Bench) -> None:
     assert filled.group(STREAM, "node-app")["pending"] == 30
 
 
-def test_replay_writes_what_is_due_at_the_end(filled: Bench) -> None:
+def test_replay_writes_the_results_of_due_timers_at_the_end(filled: Bench) -> None:
     late = (
         SUMMING
         + """

@@ -259,7 +259,7 @@ def test_a_handler_reads_other_streams_from_its_workers_own_redis(bench: Bench) 
 
 
 @pytest.mark.parametrize(("seconds", "stops"), [("0.2", False), ("3600", True)])
-def test_the_archive_keeps_rows_waiting_neither_for_ever_nor_beyond_its_end(
+def test_archive_writes_rows_in_bounded_time_and_at_its_end(
     bench: Bench, seconds: str, stops: bool
 ) -> None:
     bench.register(TRADES)

@@ -72,7 +72,7 @@ async def test_results_of_a_list_count_for_all_its_entries_or_none(client: Redis
     assert (await settle(a, Unit(UnitKind.ACK, ["6-0"], count()))).answers == [1]
 
 
-async def test_results_that_are_refused_settle_nothing_and_hold_up_no_other(client: Redis) -> None:
+async def test_refused_results_settle_nothing_and_delay_no_other(client: Redis) -> None:
     await fill(client, "5-0", "6-0")
     await client.hset(BESIDE, "count", "many")
     a = group(client, "a")
@@ -238,7 +238,7 @@ async def test_dead_letter_is_stored_once_and_sent_back_once(client: Redis) -> N
     assert await client.xlen(f"{BESIDE}:dead") == 0
 
 
-async def test_a_dead_letter_with_a_repeated_field_is_taken_with_its_last_value(
+async def test_dead_letter_with_a_repeated_field_gets_its_last_value(
     client: Redis,
 ) -> None:
     dead_letters = DeadLetters(client, Keys(), "tally")
@@ -275,7 +275,7 @@ async def test_dead_letter_waits_while_the_ids_of_its_stream_are_used_up(client:
     assert await client.xlen(f"{BESIDE}:again") == 1
 
 
-async def test_dead_letters_of_one_stream_are_found_where_anothers_key_is_no_stream(
+async def test_dead_letters_are_found_despite_another_streams_key_of_another_kind(
     client: Redis,
 ) -> None:
     dead_letters = DeadLetters(client, Keys(), "tally")
@@ -307,7 +307,7 @@ async def test_consumers_of_dead_workers_are_removed_unless_entries_are_pending(
     assert await names() == {"alive", "holder"}
 
 
-async def test_a_destroyed_group_begins_again_where_all_was_settled(client: Redis) -> None:
+async def test_destroyed_group_continues_after_the_settled_entries(client: Redis) -> None:
     await fill(client, "5-0", "5-7", "8-0")
     a = group(client, "a")
     assert await join(a) == 1

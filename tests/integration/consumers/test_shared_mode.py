@@ -131,7 +131,7 @@ def test_a_group_from_a_time_begins_with_entries_of_that_time(counting: Bench) -
     assert seen(counting) == Counter([7, 8, 9, 10])
 
 
-def test_workers_of_a_group_share_and_only_they(counting: Bench) -> None:
+def test_workers_of_a_group_share_entries_with_each_other_only(counting: Bench) -> None:
     counting.register(STREAM)
     workers = [counting.start(*RUN) for _ in range(2)]
     counting.until(lambda: all(counting.status("counting", worker) for worker in workers))
@@ -153,7 +153,7 @@ def test_entries_pending_under_a_workers_own_name_come_first(counting: Bench) ->
     assert seen(counting) == Counter([1, 2, 3, 4, 5])
 
 
-def test_two_workers_of_one_name_report_it_and_one_that_comes_after_a_kill_does_not(
+def test_two_workers_of_one_name_report_it_but_not_after_a_kill(
     counting: Bench,
 ) -> None:
     counting.register(STREAM)
@@ -248,7 +248,7 @@ class Waiting(Consumer):
 """
 
 
-def test_a_live_but_slow_workers_entries_are_not_taken_from_it(counting: Bench) -> None:
+def test_entries_of_a_slow_live_worker_are_not_claimed(counting: Bench) -> None:
     (counting.folder / "waiting.py").write_text(WAITING)
     counting.register(STREAM)
     counting.add(STREAM, trades(1, 10))
@@ -462,7 +462,7 @@ def test_hundreds_of_streams_are_read_by_one_worker(counting: Bench) -> None:
         assert seen(counting, stream) == Counter([1, 2, 3])
 
 
-def test_a_prefix_goes_before_every_key(counting: Bench, tmp_path: Path) -> None:
+def test_prefix_is_used_for_every_key(counting: Bench, tmp_path: Path) -> None:
     counting.redis.hset("mine:bridge:streams", STREAM, "{}")
     counting.add(f"mine:{STREAM}", trades(1, 5))
     counting.start(*RUN, BRIDGE_REDIS__KEY_PREFIX="mine:")

@@ -39,7 +39,7 @@ def test_dead_letters_of_an_unknown_group_are_refused_with_the_existing_groups(
     )
 
 
-def test_dead_letters_of_a_group_that_is_registered_no_more_are_shown_and_dropped(
+def test_dead_letters_of_an_unregistered_group_are_shown_and_dropped(
     picky: Bench,
 ) -> None:
     picky.redis.hset("consumers:groups", "other", "{}")
@@ -141,7 +141,7 @@ def test_an_entry_that_kills_its_worker_becomes_a_dead_letter_alone(
     assert int(once_more["attempts"]) == int(letter["attempts"]) + 1
 
 
-def test_an_entry_that_kills_behind_slow_ones_costs_no_more_workers(picky: Bench) -> None:
+def test_entry_that_kills_after_slow_entries_kills_no_more_workers(picky: Bench) -> None:
     picky.redis.set("how", "kill")
     picky.start("outside:Ordered", *RUN).wait()
     slow = ("--option", "slow_s=0.25")  # each entry takes 0.25 s
@@ -264,7 +264,7 @@ def test_state_that_is_not_json_fails_the_entry(picky: Bench) -> None:
     ],
 )
 @pytest.mark.parametrize(("name", "group"), [("Picky", "picky"), ("Ordered", "ordered")])
-def test_failure_whose_text_cannot_be_sent_is_a_failure_of_its_entry(
+def test_failure_with_an_unencodable_text_fails_its_entry(
     picky: Bench, name: str, group: str, how: str, error: str
 ) -> None:
     picky.redis.set("how", how)
@@ -298,7 +298,7 @@ def test_a_sync_handler_that_hangs_is_logged_and_ends_its_worker(picky: Bench) -
     ],
 )
 @pytest.mark.parametrize(("name", "group"), [("Async", "async"), ("AsyncOrdered", "async-ordered")])
-def test_an_async_handler_that_is_cancelled_at_its_limit_or_within_has_failed(
+def test_async_handler_cancelled_at_or_before_its_limit_fails(
     picky: Bench, name: str, group: str, how: str, error: str
 ) -> None:
     picky.redis.set("how", how)
@@ -328,7 +328,7 @@ def test_async_handler_that_catches_its_cancellation_is_logged_and_ends_its_work
     assert seen(picky, group) == Counter(range(1, 51))
 
 
-def test_a_handler_that_calls_sys_exit_ends_its_worker_with_a_sentence(picky: Bench) -> None:
+def test_handler_that_calls_sys_exit_ends_its_worker_with_one_error(picky: Bench) -> None:
     worker = picky.start("outside:Leaves", *RUN)
     assert worker.wait(60) == 3
     assert worker.err.endswith(
@@ -338,7 +338,7 @@ def test_a_handler_that_calls_sys_exit_ends_its_worker_with_a_sentence(picky: Be
     assert "Traceback" not in worker.err
 
 
-def test_a_consumer_of_another_mode_is_refused_in_a_group_that_is_there(picky: Bench) -> None:
+def test_consumer_of_another_mode_is_refused_in_an_existing_group(picky: Bench) -> None:
     picky.start("outside:Picky", *RUN)
     picky.await_group(STREAM, "picky", last_id(50))
     other = picky.start("outside:Ordered", "--group", "picky", *RUN)

@@ -126,7 +126,7 @@ def test_pods_are_of_the_restricted_standard(workload: Object) -> None:
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=named(WORKLOADS))
-def test_kubernetes_puts_no_variables_of_its_own_beside_ours(workload: Object) -> None:
+def test_kubernetes_adds_no_variables_to_containers(workload: Object) -> None:
     """A service called `bridge` would set BRIDGE_SERVICE_HOST, which is not a setting of the
     bridge.
     """
@@ -159,7 +159,7 @@ def test_labels_volumes_and_files_agree(workload: Object) -> None:
             assert any(Path(value).parent == Path(path) for path in mounted.values()), name
 
 
-def test_the_journal_has_a_volume_that_is_larger_than_it_may_become() -> None:
+def test_journal_volume_is_larger_than_the_journals_limit() -> None:
     [bridge] = of_kind(written(), "StatefulSet")
     [claim] = bridge["spec"]["volumeClaimTemplates"]
     size = claim["spec"]["resources"]["requests"]["storage"]
@@ -205,7 +205,7 @@ def test_image_has_the_commands_of_the_pods() -> None:
     }
 
 
-def test_files_that_kustomizations_name_are_there() -> None:
+def test_files_named_in_kustomizations_exist() -> None:
     for file in FOLDER.rglob("kustomization.yaml"):
         kustomization: Any = yaml.safe_load(file.read_text("utf-8"))
         names = [*kustomization.get("resources", []), *kustomization.get("components", [])]

@@ -68,7 +68,7 @@ def test_kubernetes_waits_longer_than_stopping_takes(name: str, needed_s: float)
     assert pods()[name]["terminationGracePeriodSeconds"] > needed_s
 
 
-def test_memory_that_a_bridge_may_have_is_more_than_twice_its_buffer() -> None:
+def test_memory_limit_of_a_bridge_exceeds_twice_its_buffer() -> None:
     given = {
         "systemd": units.one("backpack-bridge", "MemoryMax"),
         "compose": services()["bridge"]["deploy"]["resources"]["limits"]["memory"],

@@ -97,7 +97,7 @@ def test_secrets_are_credentials_and_each_is_named_by_a_variable(service: str) -
         assert file.is_relative_to("/etc/backpack-bridge/secrets")
 
 
-def test_every_variable_is_one_that_is_read() -> None:
+def test_every_variable_is_a_setting() -> None:
     known = {variable_name(path) for path in leaves(config_shape())}
     known |= {PUBLIC_KEY, SECRET_KEY, TOKEN}
     for service in units.SERVICES:
@@ -112,8 +112,12 @@ def test_only_the_bridge_is_given_the_account() -> None:
 
 
 @pytest.mark.parametrize("service", units.SERVICES)
-def test_a_wrong_configuration_is_not_tried_again_and_a_crash_is(service: str) -> None:
+def test_service_is_restarted_after_a_crash_but_not_with_a_wrong_configuration(
+    service: str,
+) -> None:
     assert units.one(service, "Restart") == "on-failure"
     assert units.one(service, "RestartPreventExitStatus") == "2"
     tries = int(units.one(service, "StartLimitBurst")) * float(units.one(service, "RestartSec"))
-    assert tries < float(units.one(service, "StartLimitIntervalSec")), "the limit is reached"
+    assert tries < float(units.one(service, "StartLimitIntervalSec")), (
+        "the restarts never reach the limit"
+    )

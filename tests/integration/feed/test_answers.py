@@ -304,7 +304,7 @@ async def test_error_that_cannot_be_about_the_stream_requested_alone_refuses_not
         assert state(subject, LIQUIDATIONS) is State.PENDING
 
 
-async def test_new_stream_does_not_wait_until_each_candidate_was_requested_alone(
+async def test_new_stream_is_requested_before_all_candidates_are_tried_alone(
     exchange: ScriptedExchange,
 ) -> None:
     quiet = [f"stockPrice.{ticker}" for ticker in "ABCD"]

@@ -151,7 +151,7 @@ async def test_redirect_to_another_path_of_the_same_host_is_followed(
         assert len(exchange.attempts) == 2
 
 
-async def test_no_session_connects_while_one_has_to_wait(
+async def test_no_session_connects_during_the_wait_of_another(
     exchange: ScriptedExchange,
 ) -> None:
     refusal = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
@@ -202,7 +202,7 @@ async def test_connection_that_is_reset_leaves_an_outage_in_every_stream(
         assert subject.sink.causes(TRADES) == [GapCause.CONNECTION_LOST]
 
 
-async def test_session_is_back_at_once_after_a_goodbye(
+async def test_session_reconnects_at_once_after_a_goodbye(
     exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_module, "GOOD_LIFE_S", 0)
@@ -219,7 +219,7 @@ async def test_session_is_back_at_once_after_a_goodbye(
         assert subject.numbers(TRADES) == list(range(1, 22))
 
 
-async def test_session_is_back_at_once_after_a_goodbye_on_a_connection_that_was_quiet_for_long(
+async def test_session_reconnects_at_once_after_a_goodbye_on_a_quiet_connection(
     exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_module, "GOOD_QUIET_LIFE_S", 0)
@@ -347,7 +347,7 @@ async def test_replacement_that_ends_while_the_old_one_is_closed_is_made_again(
         )
 
 
-async def test_session_is_back_at_once_after_a_goodbye_to_the_old_one_and_its_replacement(
+async def test_session_reconnects_at_once_after_a_goodbye_to_both_connections(
     exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_module, "GOOD_LIFE_S", 0)
@@ -521,7 +521,7 @@ async def test_frame_that_breaks_the_protocol_ends_the_connection_and_not_the_se
         await received(subject, 1)
 
 
-async def test_frame_that_trickles_in_is_one_message(exchange: ScriptedExchange) -> None:
+async def test_frame_that_arrives_byte_by_byte_is_one_message(exchange: ScriptedExchange) -> None:
     async with receiving_sessions(exchange.url, NAMES) as subject:
         client = await client_of(exchange)
         for byte in frame(TEXT, trade(1).encode()):
@@ -533,7 +533,7 @@ async def test_frame_that_trickles_in_is_one_message(exchange: ScriptedExchange)
         assert len(exchange.clients) == 1
 
 
-async def test_flood_is_received_to_its_end_and_in_order(exchange: ScriptedExchange) -> None:
+async def test_burst_is_received_completely_and_in_order(exchange: ScriptedExchange) -> None:
     async with receiving_sessions(exchange.url, NAMES) as subject:
         client = await client_of(exchange)
         for first in range(1, 20_001, 500):
@@ -544,7 +544,7 @@ async def test_flood_is_received_to_its_end_and_in_order(exchange: ScriptedExcha
         assert subject.numbers(TRADES) == list(range(1, 20_001))
 
 
-async def test_connection_that_brings_nothing_but_rubbish_is_given_up(
+async def test_connection_with_only_invalid_messages_is_closed(
     exchange: ScriptedExchange,
 ) -> None:
     async with receiving_sessions(exchange.url, NAMES) as subject:

@@ -173,7 +173,7 @@ async def test_fetch_body_that_is_only_journaled_ends_the_requests() -> None:
         assert BOOK in sink.wanted
 
 
-async def test_book_that_the_exchange_itself_refuses_again_and_again_is_given_up() -> None:
+async def test_fetch_book_refused_repeatedly_by_the_exchange_is_given_up() -> None:
     async with fetching(RecordingSink(), NAMES, lambda _: BAD) as subject:
         with capture_logs() as logged:
             subject.sink.want(BOOK, BookWanted())
@@ -185,7 +185,7 @@ async def test_book_that_the_exchange_itself_refuses_again_and_again_is_given_up
         assert len(delays_logged(logged, "snapshot_refused")) == 2
 
 
-async def test_book_that_is_ahead_is_requested_again_as_soon_as_it_is_wanted_anew(
+async def test_fetch_book_that_is_ahead_is_requested_again_when_wanted_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fetch_module, "QUIET_S", 300)  # the pause between requests for a quiet book

@@ -50,7 +50,7 @@ async def is_not_asked_for(subject: Subject) -> None:
     await eventually_async(lambda: not subject.asks_for(BOOK), "no request is running")
 
 
-async def test_book_of_a_stream_that_was_left_is_not_requested_any_more(
+async def test_book_of_an_unsubscribed_stream_is_no_longer_requested(
     exchange: ScriptedExchange,
 ) -> None:
     async with receiving_feed(exchange, SubscriptionPlan((BOOK, OTHER)), books) as subject:
@@ -61,7 +61,7 @@ async def test_book_of_a_stream_that_was_left_is_not_requested_any_more(
         assert BOOK in subject.sink.wanted
 
 
-async def test_book_is_not_requested_while_its_connection_is_unavailable_and_then_it_is(
+async def test_book_is_requested_only_after_its_connection_is_available_again(
     exchange: ScriptedExchange,
 ) -> None:
     async with receiving_feed(exchange, SubscriptionPlan((BOOK,)), books) as subject:

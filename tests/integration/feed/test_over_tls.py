@@ -45,7 +45,7 @@ async def is_back(exchange: ScriptedExchange, subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("answers_the_end", [True, False])
-async def test_session_is_back_at_once_after_a_goodbye_whether_or_not_tls_is_closed(
+async def test_session_reconnects_at_once_after_a_goodbye_with_or_without_tls_shutdown(
     exchange: ScriptedExchange, answers_the_end: bool
 ) -> None:
     names = [LIQUIDATIONS, TICKERS]  # with a periodic stream no early ping finds the end
@@ -59,7 +59,7 @@ async def test_session_is_back_at_once_after_a_goodbye_whether_or_not_tls_is_clo
 
 
 @pytest.mark.parametrize("how", ["cut", "hang_up"])
-async def test_session_is_back_after_an_end_without_goodbye(
+async def test_session_reconnects_after_an_end_without_goodbye(
     exchange: ScriptedExchange, how: str
 ) -> None:
     async with receiving_sessions(exchange.url, NAMES, **PATIENT) as subject:

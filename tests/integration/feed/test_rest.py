@@ -22,7 +22,7 @@ from tests.support.eventually import eventually_async
 from tests.support.rest_answers import answering, http
 
 
-async def test_body_comes_unchanged() -> None:
+async def test_rest_body_is_returned_unchanged() -> None:
     async with answering(lambda _: http("200 OK", b"1788285151083")) as (rest, _):
         assert await rest.get("/api/v1/time") == b"1788285151083"
 
@@ -51,7 +51,7 @@ async def test_http_429_closes_the_budget_for_as_long_as_the_exchange_states() -
         assert time.monotonic() - began_s > 0.9
 
 
-async def test_http_429_to_requests_that_were_under_way_together_counts_once() -> None:
+async def test_http_429_to_concurrent_requests_counts_once() -> None:
     """Otherwise one burst of HTTP 429 would stop all requests for a minute."""
 
     def reply(number: int) -> bytes:
@@ -130,7 +130,7 @@ async def test_packed_body_is_unpacked() -> None:
     ],
     ids=["large", "bomb", "cut", "zstd", "br", "twice"],
 )
-async def test_body_that_is_no_use_is_refused_without_being_held(
+async def test_unusable_body_is_refused_without_being_kept(
     monkeypatch: pytest.MonkeyPatch, body: bytes, encoding: str, expected: str
 ) -> None:
     monkeypatch.setattr(http_client, "MAX_BODY", 10_000)

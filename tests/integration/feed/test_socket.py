@@ -247,7 +247,7 @@ async def test_frame_that_breaks_the_protocol_ends_the_connection_with_its_code(
     assert received.bodies == [b"Hello"]
 
 
-async def test_close_ends_the_connection_and_nothing_behind_it_is_handed_over() -> None:
+async def test_close_ends_the_connection_and_later_bytes_are_ignored() -> None:
     exchange = Exchange()
     async with listening(exchange) as received:
         await exchange.write(HELLO + CLOSE + HELLO)
@@ -270,7 +270,7 @@ async def test_cut_in_the_middle_of_a_message_ends_the_connection_without_that_m
     assert received.bodies == [b"Hello"]
 
 
-async def test_fault_of_the_receiver_is_raised_to_the_listener() -> None:
+async def test_error_of_the_receiver_is_raised_to_the_caller() -> None:
     exchange = Exchange()
     async with listening(exchange, receiver=Failing()) as received:
         await exchange.write(HELLO + HELLO)
@@ -279,7 +279,7 @@ async def test_fault_of_the_receiver_is_raised_to_the_listener() -> None:
     assert isinstance(received.end, ZeroDivisionError)
 
 
-async def test_connection_that_ended_before_it_was_listened_to_raises_its_end() -> None:
+async def test_connection_that_ended_before_the_first_read_raises_its_end() -> None:
     exchange = Exchange(head=HELLO)
     async with serving(exchange) as url, connect(url, create_connection=MessageSocket) as socket:
         exchange.cut_softly()

@@ -59,7 +59,7 @@ def moving_book(request: str) -> bytes:
     return http("200 OK", json.dumps(body).encode())
 
 
-async def test_book_that_rest_has_news_of_is_stale_without_messages(
+async def test_book_that_changed_over_rest_is_stale_without_messages(
     exchange: ScriptedExchange,
 ) -> None:
     plan = SubscriptionPlan((BOOK,))
@@ -75,7 +75,7 @@ def resting_book(request: str) -> bytes:
     return http("200 OK", json.dumps(body).encode())
 
 
-async def test_book_that_rests_is_probed_later_and_is_not_stale(
+async def test_unchanged_book_is_probed_later_and_is_not_stale(
     exchange: ScriptedExchange,
 ) -> None:
     plan = SubscriptionPlan((BOOK,))

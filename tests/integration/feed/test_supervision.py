@@ -25,7 +25,7 @@ from tests.support.scripted_exchange import scripted_exchange
 STREAM = "depth.SOL_USDC"
 
 
-async def test_helper_that_fails_is_begun_again_and_receiving_continues(
+async def test_helper_that_fails_is_restarted_and_receiving_continues(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each helper reads the loop's clock or the wall clock; both raise once in each helper."""

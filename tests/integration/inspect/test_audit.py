@@ -83,7 +83,7 @@ def test_a_whole_stream_is_the_same_in_redis_journal_and_archive(
     assert certificate.sources[0].content == certificate.sources[1].content
 
 
-def test_equal_states_one_after_the_other_are_each_found(
+def test_audit_finds_each_of_several_equal_states(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:
     name, seconds = "ticker.SOL_USDC", range(1_788_368_290, 1_788_368_295)
@@ -157,7 +157,7 @@ def test_a_message_with_other_content_is_a_problem(
     )
 
 
-def test_a_trade_that_was_fetched_is_the_same_as_the_one_received_later(
+def test_fetched_trade_equals_the_one_received_later(
     client: "redis.Redis", redis_url: str, tmp_path: Path
 ) -> None:
     fetched = trades([102])[trade_id(102)] | {

@@ -130,7 +130,9 @@ def test_book_missing_in_all_streams_reports_the_reason_of_the_exact_stream(
     )
 
 
-def test_before_the_first_snapshot_a_sentence_reports_it(redis_url: str, tmp_path: Path) -> None:
+def test_book_before_the_first_snapshot_is_an_error_of_one_sentence(
+    redis_url: str, tmp_path: Path
+) -> None:
     with redis.Redis.from_url(redis_url) as client:
         write_stream(client, ENTRIES, STREAM)
     done = run_bridge(tmp_path, redis_url, "book", "SOL_USDC", "--at", "2026-09-01")

@@ -161,7 +161,7 @@ def test_explain_of_a_snapshot_shows_its_rest_reply(
     assert "2026-09-02 16:43:59.998000  the REST reply that the snapshot was made of" in output
 
 
-def test_each_group_states_how_far_it_is_with_the_entry(
+def test_explain_shows_each_groups_progress_with_the_entry(
     client: "redis.Redis", redis_url: str
 ) -> None:
     beside = f"consumers:{{{STREAM}}}"
@@ -190,7 +190,7 @@ def test_each_group_states_how_far_it_is_with_the_entry(
     assert of(101)["other"].progress is Progress.AHEAD
 
 
-def test_an_ordered_group_is_judged_by_its_own_position(
+def test_explain_uses_the_position_of_an_ordered_group(
     client: "redis.Redis", redis_url: str
 ) -> None:
     beside = f"consumers:{{{STREAM}}}:book"

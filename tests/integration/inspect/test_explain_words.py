@@ -116,7 +116,7 @@ def test_explain_shows_the_reply_of_a_fetched_trade_and_the_reason_of_a_dead_let
     assert lines[at + 2].startswith('[{"id":104,')
 
 
-def test_an_entry_that_a_worker_has_given_back_was_not_begun(
+def test_explain_entry_given_back_by_a_worker_is_shown_as_not_begun(
     client: "redis.Redis", redis_url: str, tmp_path: Path, journal: Path
 ) -> None:
     claim = ("XCLAIM", STREAM, "sums", "w1", 0, trade_id(102), "RETRYCOUNT", 0, "JUSTID")

@@ -140,7 +140,9 @@ class Day(RuleBasedStateMachine):
     @precondition(lambda self: self.disk is None)
     @rule()
     def the_disk_is_full(self) -> None:
-        """Publish first: the journal has no record of entries that Redis loses from here on."""
+        """Fill the disk after a publication: entries that Redis loses from here on are in no
+        journal.
+        """
         self._flushed()
         self.bridge.publish(1000)
         self.disk = pytest.MonkeyPatch()
@@ -290,7 +292,7 @@ class Day(RuleBasedStateMachine):
             assert number in self.there, "a trade that the exchange never sent"
             after = position or number
             between = [n for n in self.there if after < n < number]
-            assert not between, f"no gap entry before {number}"
+            assert not between, f"numbers before {number} are missing without a gap"
             assert position is None or number > position, "not in order"
             if self.is_ours:  # received or fetched, the same ID in every process
                 assert entry_id == f"{self.there[number]}-{number}0", "the ID is not the trade's"
@@ -429,7 +431,7 @@ def test_random_runs_have_no_duplicate_and_no_loss_without_a_gap(laws: type[Day]
 # Cases that random steps rarely produce.
 
 
-def test_killed_without_a_checkpoint_after_retention_took_what_was_there(laws: type[Day]) -> None:
+def test_killed_without_a_checkpoint_after_retention_trimmed_orders(laws: type[Day]) -> None:
     day = laws()
     day.begin()
     day.orders_(equal=2)
@@ -441,7 +443,7 @@ def test_killed_without_a_checkpoint_after_retention_took_what_was_there(laws: t
 
 
 @pytest.mark.parametrize("back_s", [12, 60, 1800])
-def test_redis_falls_back_while_the_engines_clock_is_put_back(back_s: int, laws: type[Day]) -> None:
+def test_redis_falls_back_while_the_engines_clock_steps_back(back_s: int, laws: type[Day]) -> None:
     day = laws()
     day.begin()
     day.orders_(equal=1)

@@ -145,7 +145,7 @@ async def test_idle_clients_are_disconnected_for_a_client_with_a_request() -> No
             await end(writer)
 
 
-async def test_page_that_is_not_made_in_time_is_reported_missing(
+async def test_page_not_rendered_in_time_gets_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pages, "PAGE_S", 0.05)
@@ -181,7 +181,7 @@ async def test_waiting_clients_do_not_delay_the_end() -> None:
     await end(writer)
 
 
-async def test_address_that_is_taken_is_reported_once_and_served_when_it_is_free(
+async def test_occupied_address_is_reported_once_and_used_when_free(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pages, "AGAIN_S", 0.02)

@@ -166,7 +166,7 @@ def test_snapshot_is_placed_at_its_position_or_not_at_all(server: redis.Redis) -
     assert call(server, ("S", "", 6, 102, *book)) == ["ok", 1, "102-70", "~"]
 
 
-def test_snapshot_placed_by_another_bridge_there_or_later_is_distinguished(
+def test_snapshot_of_another_bridge_at_or_after_the_position_is_distinguished(
     server: redis.Redis,
 ) -> None:
     started(server)
@@ -182,7 +182,7 @@ def test_snapshot_placed_by_another_bridge_there_or_later_is_distinguished(
     assert call(server, ("S", "", 4, 102, *book)) == ["ok", 1, "103-91", "~"]
 
 
-def test_gap_is_placed_only_on_the_id_it_was_reasoned_on(server: redis.Redis) -> None:
+def test_gap_is_placed_only_on_the_expected_id(server: redis.Redis) -> None:
     started(server)
     call(server, ("A", 4, 5, 101, "type", "trade"))
 
@@ -210,7 +210,7 @@ def test_content_is_placed_only_behind_the_expected_id(
     assert call(server, ("C", "100-985001", 1000, 99, "a", 3)) == ["ok", 1, "100-985002", "+"]
 
 
-def test_append_trimmed_message_sent_again_is_still_known(server: redis.Redis) -> None:
+def test_append_trimmed_message_sent_again_is_recognised(server: redis.Redis) -> None:
     started(server)
     call(server, ("A", 4, 5, 101, "type", "trade"))
     server.xtrim(KEY, maxlen=0, approximate=False)
@@ -287,7 +287,7 @@ def test_append_own_message_that_was_deleted_is_not_written_again(server: redis.
     assert call(server, ("A", 6, 7, 102, "type", "trade")) == ["ok", 1, "102-70", "+"]
 
 
-def test_append_to_several_streams_each_has_its_answer_and_its_refusal(
+def test_append_to_several_streams_returns_a_result_or_an_error_for_each(
     server: redis.Redis,
 ) -> None:
     server.set("trade.OTHER", "x")

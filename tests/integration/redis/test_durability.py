@@ -170,7 +170,7 @@ async def test_fsynced_level_without_append_only_file_states_the_remedy(
         ("ERR WAIT cannot be used with replica instances.", "this is a replica"),
     ],
 )  # fmt: skip
-def test_durability_refused_question_is_reported_with_what_to_do(error: str, expected: str) -> None:
+def test_durability_refused_command_is_reported_with_advice(error: str, expected: str) -> None:
     with pytest.raises(Refused, match=expected):
         ON_DISK.missing(hiredis.ReplyError(error))
 

@@ -59,9 +59,7 @@ class Reporter:
 
 
 @pytest.mark.parametrize("shift_s", [-5, 5, -86_400])
-async def test_a_status_states_when_it_was_written_by_the_clock_of_redis(
-    redis_url: str, shift_s: int
-) -> None:
+async def test_status_has_its_time_by_the_clock_of_redis(redis_url: str, shift_s: int) -> None:
     async with connect(redis_url, name="test", decode_responses=True) as client:
         clock = ShiftedClock(shift_s * 1_000_000)
         me = PeerStatus(instance="b", session="1")
@@ -137,7 +135,7 @@ async def test_watermark_more_than_a_minute_ahead_of_redis_is_ignored(
         assert peers.watermarks["trade.B"] == now_us
 
 
-async def test_a_status_that_cannot_be_written_is_reported_once_and_its_end_too(
+async def test_unwritable_status_is_reported_once_and_again_at_its_end(
     redis_url: str,
 ) -> None:
     async with connect(redis_url, name="test", decode_responses=True) as client:

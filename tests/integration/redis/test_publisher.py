@@ -391,7 +391,7 @@ def receive_orders(rig: Rig, begun_us: int, numbers: range) -> None:
     rig.publisher.pump()
 
 
-async def test_outbox_received_again_after_trimming_writes_nothing_after_deletion_everything(
+async def test_outbox_messages_received_again_are_written_after_deletion_but_not_after_trimming(
     server: RedisServer,
 ) -> None:
     begun_us = now_us()

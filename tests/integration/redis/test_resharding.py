@@ -51,7 +51,9 @@ async def test_a_copy_without_a_command_that_it_needs_changes_no_old_key_and_nam
             with pytest.raises(NoPermissionError, match="no permissions to run the"):
                 await limited.copy(await limited.plan())
         assert await redis.xlen(OLD_KEY) == 1
-        assert await whole.copy(await whole.plan()) == 2, "the second attempt copies both streams"
+        assert await whole.copy(await whole.plan()) == 2, (
+            "the second attempt did not copy both keys"
+        )
         assert await redis.xlen(NEW_KEY) == 1
 
 

@@ -188,7 +188,7 @@ async def test_a_primary_that_became_a_replica_ends_all_connections_of_the_pool(
             assert reader.mget("a", "b", "c") == ["3", "3", "3"]
 
 
-async def test_a_read_that_waits_at_a_primary_that_becomes_a_replica_ends_its_connection() -> None:
+async def test_blocked_read_ends_its_connection_when_its_primary_becomes_a_replica() -> None:
     with running_redis() as first, running_redis() as second:
         async with connect(first.url, name="x") as client, _moved_name(client, second):
             reading = asyncio.create_task(client.xread({"stream": "$"}, block=5000))

@@ -134,7 +134,7 @@ def test_a_password_never_shows_right_or_wrong(
 
 
 @pytest.mark.parametrize("command", [("check",), ("status",), ("tap", "trade.SOL_USDC")])
-def test_a_server_that_repeats_the_password_does_not_have_it_shown(
+def test_check_masks_a_password_that_the_server_repeats(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     with running_redis(options=("--rename-command", "AUTH", "LOGIN")) as server:
@@ -268,7 +268,7 @@ def test_check_invalid_secret_key_is_reported(
 
 
 @pytest.mark.parametrize("accepted", [True, False])
-async def test_a_pair_that_fits_is_shown_by_fingerprint_and_tried_at_the_exchange(
+async def test_check_matching_key_pair_is_shown_by_fingerprint_and_tried(
     tmp_path: Path, redis_url: str, accepted: bool
 ) -> None:
     (tmp_path / ".env").write_text(f"PUBLIC_KEY={PUBLIC}\nSECRET_KEY={SECRET}\n")

@@ -199,7 +199,7 @@ def test_folder_of_another_user_is_not_used_to_find_a_server(
             find_embedded(server.data_dir)
 
 
-def test_a_folder_that_others_may_write_to_is_closed_to_them(tmp_path: Path) -> None:
+def test_folder_writable_by_others_loses_that_right(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data").chmod(0o777)
     with running_server(settings(tmp_path)) as server:
@@ -267,7 +267,7 @@ def test_stale_state_file_is_not_trusted(tmp_path: Path) -> None:
         assert again.pid != server.pid
 
 
-def test_a_taken_port_is_left_to_its_owner_and_a_free_one_is_used(tmp_path: Path) -> None:
+def test_occupied_port_is_left_to_its_owner_and_a_free_one_used(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as foreign:
         taken = foreign.getsockname()[1]
         with running_server(settings(tmp_path, taken)) as server:
@@ -363,7 +363,7 @@ def test_ctrl_c_reaches_the_starter_alone_which_then_stops_the_server(tmp_path: 
     assert "Traceback" not in out + err
 
 
-def test_sigterm_stops_it_with_status_0(tmp_path: Path) -> None:
+def test_embedded_sigterm_ends_the_command_with_status_0(tmp_path: Path) -> None:
     with foreground(tmp_path, "--port", "0") as (process, _url, pid):
         process.terminate()
         process.communicate(timeout=60)
@@ -396,7 +396,7 @@ def test_a_server_that_ends_by_itself_is_reported(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
-def test_the_command_joins_and_reports_it(tmp_path: Path) -> None:
+def test_command_joins_a_running_server_and_reports_it(tmp_path: Path) -> None:
     with foreground(tmp_path, "--port", "0") as (_process, url, _pid):
         with start_bridge(tmp_path, "redis", "--data-dir", "data") as second:
             out, err = second.communicate(timeout=60)
@@ -404,7 +404,7 @@ def test_the_command_joins_and_reports_it(tmp_path: Path) -> None:
         assert f"Already running, started by another process: {masked_url(url)}" in out
 
 
-def test_the_command_states_that_it_moved_from_a_taken_port(tmp_path: Path) -> None:
+def test_command_reports_the_port_used_instead_of_an_occupied_one(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as foreign:
         taken = foreign.getsockname()[1]
         with foreground(tmp_path, "--port", str(taken)) as (process, url, _pid):

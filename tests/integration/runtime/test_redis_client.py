@@ -55,7 +55,7 @@ async def test_an_unavailable_server_is_reported_at_once_not_after_retries() -> 
 
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
 @pytest.mark.parametrize("scheme", ["rediss://h/0", "rediss+sentinel://h/main"])
-def test_a_file_of_certificates_that_is_missing_is_reported_in_a_sentence(
+def test_missing_file_of_certificates_is_reported_in_one_sentence(
     option: str, scheme: str, tmp_path: Path
 ) -> None:
     url = f"{scheme}?{option}={tmp_path}/none.pem"
@@ -149,7 +149,7 @@ def test_invalid_url_option_is_reported_without_the_password(option: str) -> Non
     )
 
 
-def test_the_url_is_the_configured_one_or_the_running_embedded_ones(tmp_path: Path) -> None:
+def test_url_is_the_configured_one_or_that_of_the_embedded_server(tmp_path: Path) -> None:
     plain = Config.model_validate({"redis": {"url": "redis://h:1/0"}})
     assert resolve_url(plain) == "redis://h:1/0"
     embedded = Config.model_validate(

@@ -8,12 +8,12 @@ from redis.retry import Retry
 from tests.support.redis_server import RedisServer, running_redis
 
 
-def test_each_test_finds_it_empty_first(redis_url: str, redis_server: RedisServer) -> None:
+def test_redis_url_is_empty_in_a_first_test(redis_url: str, redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         client.set("left", "behind")
 
 
-def test_each_test_finds_it_empty_second(redis_url: str, redis_server: RedisServer) -> None:
+def test_redis_url_is_empty_in_a_second_test(redis_url: str, redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         assert client.dbsize() == 0
 

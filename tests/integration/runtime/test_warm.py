@@ -57,7 +57,7 @@ def facts(folder: Path, process: type, **options: object) -> tuple[int, str, str
 
 
 @pytest.mark.parametrize("options", [{}, {"process_group": 0}, {"start_new_session": True}])
-def test_forked_process_is_as_a_started_one(options: dict[str, object], tmp_path: Path) -> None:
+def test_forked_process_equals_a_started_one(options: dict[str, object], tmp_path: Path) -> None:
     *cold, _ = facts(tmp_path, subprocess.Popen, **options)
     *forked, _ = facts(tmp_path, warm.Process, **options)
 
@@ -80,7 +80,7 @@ def test_traceback_of_a_module_that_fails_is_reported(kind: type, tmp_path: Path
 @pytest.mark.parametrize(
     ("given", "code", "expected"), [("", 0, ""), ("3", 3, ""), ("'a sentence'", 1, "a sentence\n")]
 )
-def test_at_its_end_threads_and_exit_functions_have_run(
+def test_forked_process_runs_threads_and_exit_functions_to_the_end(
     given: str, code: int, expected: str, kind: type, tmp_path: Path
 ) -> None:
     (tmp_path / "ends.py").write_text(ENDS + f"sys.exit({given})\n")

@@ -62,7 +62,7 @@ def test_lines_beyond_the_recording_are_a_usage_error(tmp_path: Path) -> None:
         assert simulator("--play", str(path), "--play-lines", lines).returncode == 2
 
 
-def test_a_port_in_use_is_exit_code_1_and_one_line() -> None:
+def test_occupied_port_exits_1_with_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = simulator("--port", str(port))
@@ -71,7 +71,7 @@ def test_a_port_in_use_is_exit_code_1_and_one_line() -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_ledger_that_cannot_be_written_is_exit_code_1_and_one_line(tmp_path: Path) -> None:
+def test_unwritable_ledger_exits_1_with_one_line(tmp_path: Path) -> None:
     done = simulator("--ledger", str(tmp_path / "no" / "ledger.jsonl"))
     assert done.returncode == 1
     assert "ledger.jsonl: No such file or directory" in done.stderr

@@ -26,7 +26,7 @@ def test_every_fault_is_shown() -> None:
     assert {example["fault"] for example in examples()} == set(BY_NAME)
 
 
-def test_every_example_begins_as_it_stands_there() -> None:
+def test_every_example_of_the_document_starts_as_printed() -> None:
     with running_simulator_sync("--rate", "100") as sim:
         for example in examples():
             reply = plain_http.post(f"{sim.rest_url}/simulator/faults", json=example)
@@ -82,7 +82,7 @@ def test_a_script_of_all_examples_is_played(tmp_path: Path) -> None:
         ('[{"fault":"drop","stream":"*"},{"fault":"skip","stream":"trade.NO_SUCH"}]', "not listed"),
     ],
 )
-def test_a_wrong_order_is_refused_with_what_to_do(body: str, expected: str) -> None:
+def test_wrong_fault_order_is_refused_with_advice(body: str, expected: str) -> None:
     with running_simulator_sync("--rate", "0") as sim:
         reply = plain_http.post(f"{sim.rest_url}/simulator/faults", content=body)
         assert (reply.status_code, plain_http.get(f"{sim.rest_url}/simulator/faults").json()) == (

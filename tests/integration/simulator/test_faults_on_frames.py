@@ -116,7 +116,7 @@ async def test_duplicates_arrive_twice(sim: RunningSimulator, listener: Listener
     assert [u for u in received if received.count(u) == 2] == sorted(doubled["ids"] * 2)
 
 
-async def test_a_reordered_frame_comes_after_the_next_ones(
+async def test_fault_reordered_frame_arrives_after_the_next_ones(
     sim: RunningSimulator, listener: Listener
 ) -> None:
     await listener.subscribe(DEPTH)
@@ -128,7 +128,7 @@ async def test_a_reordered_frame_comes_after_the_next_ones(
     assert received[place - 3 : place + 2] == [late - 1, late + 1, late + 2, late, late + 3]
 
 
-async def test_a_delayed_frame_comes_late(sim: RunningSimulator, listener: Listener) -> None:
+async def test_fault_delayed_frame_arrives_late(sim: RunningSimulator, listener: Listener) -> None:
     await listener.subscribe(DEPTH)
     await listener.next()
     number = sim.fault("delay", stream=DEPTH, delay_s=0.1, count=1)

@@ -143,7 +143,9 @@ async def test_fault_deep_json_exceeds_the_parsers_limit(
         json.loads((await client.get(DEPTH)).content)
 
 
-async def test_a_reply_never_comes(sim: RunningSimulator, client: httpx2.AsyncClient) -> None:
+async def test_fault_rest_request_gets_no_reply(
+    sim: RunningSimulator, client: httpx2.AsyncClient
+) -> None:
     sim.fault("rest_broken", form="reset", count=1)
     with pytest.raises(httpx2.TransportError):
         await client.get(DEPTH)
@@ -207,7 +209,7 @@ async def test_a_market_is_listed_and_delisted_while_it_runs(
         assert streams["depth.WIF_USDC_PERP"] == counted
 
 
-async def test_the_account_has_nothing_left_in_a_delisted_market() -> None:
+async def test_account_has_no_orders_and_position_in_a_delisted_market() -> None:
     async def symbols(path: str, instruction: str) -> set[str]:
         return {row["symbol"] for row in (await get_signed(client, path, instruction)).json()}
 

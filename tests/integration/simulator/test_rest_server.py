@@ -128,7 +128,7 @@ async def test_mark_prices_and_open_interest_are_lists(client: httpx2.AsyncClien
     assert "FDVEXTD1B_USDC_PREDICTION" in {x["symbol"] for x in interest}
 
 
-async def test_signed_views_equal_what_the_simulator_knows(quiet: httpx2.AsyncClient) -> None:
+async def test_signed_endpoints_equal_the_simulators_state(quiet: httpx2.AsyncClient) -> None:
     known = (await quiet.get("/simulator/account", params={"key": PUBLIC_KEY})).json()
     orders = (await get_signed(quiet, "/api/v1/orders", "orderQueryAll")).json()
     assert orders == known["orders"]
@@ -234,7 +234,7 @@ async def test_rows_of_an_account_are_those_of_the_market_type_requested(
     assert 0 < len(everything) <= sum(map(len, rows.values()))
 
 
-async def test_past_orders_state_how_they_ended(quiet: httpx2.AsyncClient) -> None:
+async def test_order_history_has_the_final_state_of_each_order(quiet: httpx2.AsyncClient) -> None:
     path, instruction = "/wapi/v1/history/orders", "orderHistoryQueryAll"
     orders = (await get_signed(quiet, path, instruction, limit="1000")).json()
     oldest = (await get_signed(quiet, path, instruction, sortDirection="Asc", limit="1")).json()

@@ -127,7 +127,7 @@ def dead_letter(client: redis.Redis, stream: str, group: str = GROUP, **given: s
     return str(letter)
 
 
-def test_every_page_is_there_and_may_load_nothing_from_elsewhere(console: Site) -> None:
+def test_every_page_is_served_and_loads_from_its_own_site_only(console: Site) -> None:
     for path in ("", "market", "consumers", "gaps", "latency"):
         page = console.get(path)
         assert page.status_code == 200
@@ -274,7 +274,7 @@ def write_depth(bus: Bus) -> None:
     bus.client.xadd("depth.SOL_USDC", snapshot | {"update_id": "12"}, id="1700000180000-122")
 
 
-def test_a_market_is_shown_as_it_was_at_a_moment(console: Site, bus: Bus) -> None:
+def test_console_market_is_shown_at_an_earlier_time(console: Site, bus: Bus) -> None:
     bus.register(STREAM, "depth.SOL_USDC")
     bus.trade(STREAM, "1700000000000-70", trade_id="7")
     bus.trade(STREAM, "1700000060000-80", trade_id="8", price="55.5")
@@ -359,7 +359,7 @@ def test_concurrent_requests_for_a_dead_letter_all_succeed(console: Site, bus: B
     assert {one.status_code for one in answers} == {200}
 
 
-def test_a_dead_letter_of_the_account_cannot_be_reached(console: Site, bus: Bus) -> None:
+def test_console_dead_letter_of_the_account_is_not_served(console: Site, bus: Bus) -> None:
     bus.register("account.orderUpdate", STREAM)
     letter = dead_letter(bus.client, "account.orderUpdate")
     change = {"group": GROUP, "stream": "account.orderUpdate", "letters": [letter]}

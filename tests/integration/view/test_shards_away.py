@@ -89,7 +89,7 @@ async def test_views_without_any_shard_show_nothing(redis_url: str) -> None:
             await read_sample(sharded, SPACE)
 
 
-async def test_a_first_shard_that_is_full_is_reported_since_statuses_are_there(
+async def test_full_first_shard_is_reported_as_it_holds_the_statuses(
     redis_url: str,
 ) -> None:
     async with without(redis_url) as (sharded, whole):

@@ -50,7 +50,7 @@ def closed_everywhere(schema: Any) -> Any:
     return closed | {"additionalProperties": False} if "required" in closed else closed
 
 
-def test_the_quarantine_is_counted_and_its_newest_reported(
+def test_status_counts_the_quarantine_and_shows_its_newest_entry(
     full_bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     names = ("symbol", "occurrence", "event_us", "engine_us", "extra")
@@ -76,7 +76,7 @@ def test_status_of_a_silent_or_stopped_bridge_is_unhealthy(
     assert done.stderr == ("error: no bridge is up: a is silent for 60m; b is stopped 2h ago\n")
 
 
-def test_a_bridge_without_its_exchange_is_up_but_not_healthy(
+def test_status_of_a_bridge_without_exchange_is_up_but_unhealthy(
     bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     bus.bridge(connections=[{"name": "public-1", "connected": False, "trouble": "timed out"}])
@@ -99,7 +99,7 @@ def test_a_prefix_separates_two_systems(full_bus: Bus, redis_url: str, tmp_path:
     assert "no bridge has run here" in done.stderr
 
 
-def test_an_unreachable_redis_is_one_line_with_its_password_masked(tmp_path: Path) -> None:
+def test_status_unreachable_redis_is_one_line_with_its_password_masked(tmp_path: Path) -> None:
     done = run_bridge(tmp_path, "redis://:hush-hush@127.0.0.1:1/0", "status")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: Redis at redis://:***@127.0.0.1:1/0 cannot be read: ")

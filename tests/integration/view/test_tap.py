@@ -187,7 +187,7 @@ def test_an_outage_of_redis_loses_nothing(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
-def test_a_wrong_password_ends_it_with_a_sentence(tmp_path: Path) -> None:
+def test_tap_wrong_password_ends_it_with_one_sentence(tmp_path: Path) -> None:
     with running_redis(password="right") as server:
         url = server.url.replace("right", "wrong")
         done = run_bridge(tmp_path, url, "tap", "trade.SOL_USDC")

@@ -116,7 +116,7 @@ def test_top_unwritable_output_is_not_reported_as_a_redis_error(
     )
 
 
-def test_plain_lines_come_again_and_again_for_as_long_as_requested(
+def test_top_prints_plain_lines_repeatedly_for_the_requested_time(
     full_bus: Bus, redis_url: str, tmp_path: Path
 ) -> None:
     done = run_bridge(tmp_path, redis_url, "top", "--every", "0.2", "--for", "1")
