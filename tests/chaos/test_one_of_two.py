@@ -27,7 +27,7 @@ def server() -> Iterator[RedisServer]:
         yield running_server
 
 
-async def test_each_message_is_stored_once_and_the_first_bridge_publishes_sequenced_streams(
+async def test_each_message_is_stored_once_and_the_first_bridge_publishes_content_streams(
     server: RedisServer, tmp_path: Path
 ) -> None:
     async with pair(tmp_path, server, markets=MARKETS) as both:

@@ -78,7 +78,7 @@ async def test_bridges_that_start_while_the_first_shard_is_unavailable_publish_t
     ledger = tmp_path / "ledger.jsonl"
     listed = [word for name in OF_FOUR_SHARDS for word in ("--market", name)]
     others = OF_FOUR_SHARDS[1:]
-    # streams that one of the bridges publishes
+    # content streams: one bridge publishes each
     tickers = [f"bookTicker.{market}" for market in others]
     with running_cluster(primaries=4, replicas=0, prefix=SPACE.prefix_of(0)) as cluster:
         owner = cluster.owner()

@@ -20,7 +20,7 @@ class Server:
 
     reply: Reply
     url: str = ""
-    request_lines: list[str] = field(default_factory=list)  # the request lines
+    request_lines: list[str] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

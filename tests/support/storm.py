@@ -198,8 +198,8 @@ class Storm:
             self._add()
 
     def rage(self, seconds: float) -> None:
-        """Act on a worker every `act_every_s` for `seconds`; then resume all and complete
-        their number.
+        """Act on a worker every `act_every_s` for `seconds`; then resume all, and start up to
+        WORKERS.
         """
         end = time.monotonic() + seconds
         next_at = time.monotonic()

@@ -51,7 +51,7 @@ async def side_by_side(server: RedisServer, folder: Path, earlier: str) -> list[
     """Run an earlier version, named `earlier`, and the current one on one Redis; the faults in
     Redis.
 
-    `a` publishes the streams that are published by rank; `b` does while `a` is frozen.
+    `a` publishes the content streams, `b` does while `a` is frozen.
     """
     first, second = (EARLIER, SHIPPED) if earlier == "a" else (SHIPPED, EARLIER)
     programs = {earlier: earlier_bridge.PROGRAM}

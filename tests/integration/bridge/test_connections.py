@@ -169,7 +169,7 @@ async def passed(exchange: RunningSimulator, more: dict[str, int]) -> None:
 
 
 async def statistics(exchange: RunningSimulator, path: str, **params: str) -> dict[str, Any]:
-    """The reply of the simulator's statistics request, decoded."""
+    """The decoded reply of GET /simulator/PATH."""
     async with plain_http.client(exchange.rest_url) as client:
         answer = await client.get(f"/simulator/{path}", params=params)
     return dict(answer.json())

@@ -188,7 +188,7 @@ async def test_fetch_book_refused_repeatedly_by_the_exchange_is_given_up() -> No
 async def test_fetch_book_that_is_ahead_is_requested_again_when_wanted_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fetch_module, "QUIET_S", 300)  # the pause between requests for a quiet book
+    monkeypatch.setattr(fetch_module, "QUIET_S", 300)  # s: the pause after a book that is ahead
     sink = RecordingSink()
     sink.outcomes[BOOK] = chain([Join.AHEAD], repeat(Join.TOO_OLD))
     async with fetching(sink, NAMES, lambda _: http("200 OK", BODY)) as subject:
