@@ -125,8 +125,10 @@ class Fleet:
         self.exchange.stop()
         for bridge in self.bridges.values():
             await eventually_async(
-                lambda bridge=bridge: _is_through(bridge), "all is published", LIMIT_S
-            )  # type: ignore[misc]
+                lambda bridge=bridge: _is_through(bridge),  # type: ignore[misc]
+                "all received messages are in Redis",
+                LIMIT_S,
+            )
             assert await bridge.stop() == 0
             assert "Traceback" not in bridge.log()
 
