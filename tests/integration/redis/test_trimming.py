@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from bridge.contract.streams import Stream, parse_stream
 from bridge.redis.append import Limits, Retention
-from bridge.redis.trimming import EVERY_S, Trimming
+from bridge.redis.trimming import Trimming
 from bridge.runtime.keyspace import KeySpace
 from bridge.runtime.redis_client import connect
 from tests.support.bridge_run import running_bridge
@@ -107,6 +107,7 @@ async def test_trimming_of_a_refused_stream_leaves_no_other_untrimmed(client: Re
 async def test_trimming_without_rights_is_logged_once(client: Redis) -> None:
     rights = {"enabled": True, "passwords": ["+pw"], "keys": ["*"], "categories": ["+@all"]}
     await client.acl_setuser("poor", **rights, commands=["-xlen"])
+    await client.acl_log_reset()
     options = client.connection_pool.connection_kwargs
     url = f"redis://poor:pw@{options['host']}:{options['port']}"
 
