@@ -92,7 +92,7 @@ async def test_redis_killed_and_restarted_while_all_flows(
     assert faults(server, exchange) == []
 
 
-async def test_what_is_in_redis_is_in_the_journal_already(
+async def test_published_messages_are_already_in_the_journal(
     server: RedisServer, tmp_path: Path
 ) -> None:
     async with (
@@ -119,7 +119,7 @@ def lost_redis(log: str) -> bool:
     return log.rfind("redis_unavailable") > log.rfind("redis_connected")
 
 
-async def test_more_than_memory_may_hold_while_redis_is_away_is_published_afterwards(
+async def test_messages_beyond_memory_are_published_once_redis_is_available(
     server: RedisServer, tmp_path: Path
 ) -> None:
     ledger = tmp_path / "ledger.jsonl"
@@ -190,7 +190,7 @@ async def test_a_bridge_killed_while_redis_is_unavailable_loses_nothing_it_had_r
     "between",
     ["a recording", pytest.param("another name for the same Redis", marks=pytest.mark.long)],
 )
-async def test_what_redis_lacks_is_written_whatever_the_journal_was_used_for_meanwhile(
+async def test_entries_missing_in_redis_are_written_after_another_use_of_the_journal(
     between: str, server: RedisServer, tmp_path: Path
 ) -> None:
     ledger, url = tmp_path / "ledger.jsonl", server.url
@@ -242,7 +242,7 @@ def journal_bytes(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("lost", ["everything", pytest.param("one stream", marks=pytest.mark.long)])
-async def test_what_redis_has_lost_is_backfilled_from_the_journal(
+async def test_entries_lost_by_redis_are_backfilled_from_the_journal(
     lost: str, server: RedisServer, tmp_path: Path
 ) -> None:
     ledger = tmp_path / "ledger.jsonl"
@@ -294,7 +294,7 @@ def differences(live: dict[str, list[Any]], again: dict[str, list[Any]]) -> list
     return found
 
 
-async def test_a_replay_into_an_empty_redis_gives_the_very_entries_of_live(
+async def test_replay_into_an_empty_redis_gives_the_entries_of_the_live_run(
     server: RedisServer, tmp_path: Path
 ) -> None:
     async with running_simulator("--rate", "800") as exchange:

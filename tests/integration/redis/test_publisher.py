@@ -216,7 +216,7 @@ async def test_publisher_prefix_of_another_account_ends_the_bridge(server: Redis
         await Rig(server.url, fingerprint="another").publisher.run()
 
 
-async def test_drain_redis_away_ends_at_its_deadline(server: RedisServer) -> None:
+async def test_drain_with_redis_unavailable_ends_at_its_deadline(server: RedisServer) -> None:
     server.kill()
     async with running(Rig(server.url)) as rig:
         rig.trades(7)

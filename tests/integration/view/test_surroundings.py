@@ -57,7 +57,7 @@ def test_character_that_the_terminal_lacks_is_escaped(
         *(pytest.param(one, marks=pytest.mark.long) for one in ("2>&-", ">&-", "<&-")),
     ],
 )
-def test_closed_files_do_not_change_the_exit_code(
+def test_closed_files_cause_no_crash(
     full_bus: Bus, redis_url: str, tmp_path: Path, closed: str
 ) -> None:
     done = run_shell(tmp_path, redis_url, f"bridge status {closed}")

@@ -134,7 +134,7 @@ async def test_over_budget_the_oldest_segment_is_removed_and_never_the_current_o
     assert [each.start for each in list_segments(tmp_path)] == [before[-1].start]
 
 
-async def test_a_reader_behind_what_must_go_passes_over_it_and_is_told(
+async def test_a_reader_behind_pruned_records_skips_and_reports_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maintenance, "SKIP_RECORDS", 3)
