@@ -100,12 +100,8 @@ class Trimming:
         self._note_refusal(stream.name, refused)
 
     def _note_refusal(self, stream: str, reason: str) -> None:
-        if reason and self._refused.get(stream) != reason:
+        if _is_new(self._refused, stream, reason):
             log.warning("trimming_refused", stream=stream, reason=reason)
-        if reason:
-            self._refused[stream] = reason
-        else:
-            self._refused.pop(stream, None)
 
     async def _trim(
         self, trim: Callable[..., object], stream: Stream, groups: Sequence[str]
@@ -117,12 +113,14 @@ class Trimming:
             more, keeper = await trim(keys=[key], args=arguments)  # type: ignore[misc]
             if not more:
                 break
-        self._record_keeper(stream.name, keeper.decode() if isinstance(keeper, bytes) else keeper)
+        group = keeper.decode() if isinstance(keeper, bytes) else keeper
+        if _is_new(self._waiting, stream.name, group):
+            log.info("retention_waits", stream=stream.name, group=group)
 
-    def _record_keeper(self, stream: str, keeper: str) -> None:
-        if keeper and self._waiting.get(stream) != keeper:
-            log.info("retention_waits", stream=stream, group=keeper)
-        if keeper:
-            self._waiting[stream] = keeper
-        else:
-            self._waiting.pop(stream, None)
+
+def _is_new(known: dict[str, str], stream: str, text: str) -> bool:
+    """Set a stream's text (empty: it has none). Returns whether it has one that it had not."""
+    before = known.pop(stream, "")
+    if text:
+        known[stream] = text
+    return text not in ("", before)

@@ -113,3 +113,20 @@ class IngestSubject(SteppedBridge):
 
 def numbers(start: int, count: int) -> list[int]:
     return list(range(FIRST + start, FIRST + start + count))
+
+
+def lose(subject: IngestSubject, *names: str) -> None:
+    """Delete these streams and let the bridge poll Redis, which reveals the loss."""
+    for name in names:
+        subject.server.delete(name)
+    subject.publish(500)
+
+
+def subject_with_trades(folder: Path, count: int = 5) -> IngestSubject:
+    """A subject that has published so many trades and an order."""
+    subject = IngestSubject(folder)
+    subject.connect()
+    subject.trades(count)
+    subject.order(1)
+    subject.pump()
+    return subject

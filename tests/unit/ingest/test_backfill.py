@@ -1,4 +1,4 @@
-"""Backfills from the journal: streams that Redis lost, and streams that it refused alone."""
+"""Backfills from the journal of streams that Redis lost."""
 
 from pathlib import Path
 
@@ -12,28 +12,14 @@ from tests.support.ingest_subject import (
     TICKERS,
     TRADES,
     IngestSubject,
+    lose,
     numbers,
+    subject_with_trades,
 )
 from tests.support.stepped_bridge import history
 
 SMALL = 300_000
 LOST = "redis lost entries"
-
-
-def lose(subject: IngestSubject, *names: str) -> None:
-    """Delete these streams and let the bridge poll Redis, which reveals the loss."""
-    for name in names:
-        subject.server.delete(name)
-    subject.publish(500)
-
-
-def subject_with_trades(folder: Path, count: int = 5) -> IngestSubject:
-    subject = IngestSubject(folder)
-    subject.connect()
-    subject.trades(count)
-    subject.order(1)
-    subject.pump()
-    return subject
 
 
 def test_backfill_lost_stream_is_read_again_alone(tmp_path: Path) -> None:

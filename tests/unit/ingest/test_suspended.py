@@ -6,26 +6,18 @@ import pytest
 
 from bridge.journal.segments import SegmentWriter
 from tests.support import stepped_bridge
-from tests.support.ingest_subject import ORDERS, TICKERS, TRADES, IngestSubject, numbers
+from tests.support.ingest_subject import (
+    ORDERS,
+    TICKERS,
+    TRADES,
+    IngestSubject,
+    lose,
+    numbers,
+    subject_with_trades,
+)
 
 SMALL = 300_000
 LOST = "redis lost entries"
-
-
-def lose(subject: IngestSubject, *names: str) -> None:
-    """Delete these streams in Redis, and publish until the bridge detects it."""
-    for name in names:
-        subject.server.delete(name)
-    subject.publish(500)
-
-
-def subject_with_trades(folder: Path, count: int = 5) -> IngestSubject:
-    subject = IngestSubject(folder)
-    subject.connect()
-    subject.trades(count)
-    subject.order(1)
-    subject.pump()
-    return subject
 
 
 def test_suspended_stream_is_kept_in_the_journal_only_and_backfilled_on_resume(
