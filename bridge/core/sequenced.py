@@ -574,6 +574,8 @@ class Sequenced(StreamQueue):
         first = next((slot for slot in self.slots if slot.entry.op is Op.APPEND), None)
         if first is not None and self._beginning is not None:
             cause, self._beginning = self._beginning.cause, None
+            if cause is GapCause.START and self.counters.overflowed:
+                cause = GapCause.OVERFLOW  # messages before it were received, and dropped
             self._mark_before(first, from_=None, cause=cause, last=self.confirmed)
 
     def _mark_before(self, slot: Slot, *, from_: int | None, cause: GapCause, last: str) -> None:

@@ -245,6 +245,19 @@ def test_sequenced_recovered_trades_of_a_settled_message_are_sent_after_entries_
 # ---- losses ------------------------------------------------------------------------------------
 
 
+def test_sequenced_stream_whose_first_messages_were_dropped_begins_with_that_gap() -> None:
+    """`start` would state that nothing is known to be missing."""
+    queue = sequenced(1, 2, 3, 4)
+    assert queue.drop_oldest(2)
+    queue.take(NOW_US, 100)
+    queue.settle(answer("empty", "0-0"), NOW_US)
+
+    batch = queue.take(NOW_US + SECOND_US, 100)
+
+    assert places(batch) == [("G", 2), ("A", 3), ("A", 4)]
+    assert fields(batch.slots[0])["cause"] == "overflow"  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("sent", "sign"), [(snapshot(5), "~"), (trade(4), "="), (trade(4), "!")], ids=["S", "=", "!"]
 )
