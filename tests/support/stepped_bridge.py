@@ -246,8 +246,7 @@ class SteppedBridge:
     def _of(self, name: str) -> Ingest:
         return self._ingests.of(is_private=is_private(name))
 
-    # ---- the bridge's own steps
-    # --------------------------------------------------------------------
+    # ---- the bridge's own steps ------------------------------------------------------------------
 
     def flush(self) -> None:
         """Write the journal to the operating system; start a new segment if this one is full."""
@@ -271,6 +270,10 @@ class SteppedBridge:
             while not self.ingest.skip_before(following[0].start, 50):
                 pass
             oldest.path.unlink()
+
+    def suspend(self, names: Sequence[str], reason: str) -> None:
+        """Leave these streams to the journal, as if the node of their shard were unavailable."""
+        self._ingests.suspend([queue for queue in self.table if queue.name in names], reason)
 
     def take_over(self) -> None:
         """Leave a full memory: from here on the ingest reads from the journal."""
