@@ -38,7 +38,8 @@ class Phase(StrEnum):
     """The phase of the conversation.
 
     IDLE → PINGING once all requests are sent: a ping follows them; → IDLE when it is answered or
-    timed out, or → SETTLING if an error frame left open which stream it is about.
+    timed out, or → SETTLING if an error frame left open which stream it is about. IDLE → PINGING
+    again if it timed out and nothing else was received either.
     SETTLING → CHOOSING after SETTLE_S; CHOOSING → ALONE → ALONE_PINGING → ALONE_SETTLING → CHOOSING
     for each candidate, which is requested alone; CHOOSING → IDLE when none is left, or when other
     requests wait.
@@ -362,11 +363,13 @@ class Conversation:
         if self._phase is Phase.ALONE_PINGING:  # whether it was answered or not
             self._enter(Phase.ALONE_SETTLING, now_s + STRAY_ERRORS_S)
             return
-        requested, self._requested = self._requested, []
         if is_answered:
+            requested, self._requested = self._requested, []
             self.answered_s = self.answered_s or now_s
             known = tuple(stream for stream in requested if stream.name in self._sent_before)
             self._events.append(Granted(known))
+        else:
+            self._needs_answer = True  # the requests are not answered yet: another ping follows
         if self._ambiguous or self._again:
             self._enter(Phase.SETTLING, now_s + SETTLE_S)
         else:

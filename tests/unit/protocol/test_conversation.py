@@ -213,7 +213,21 @@ def test_ping_that_is_not_answered_while_nothing_comes_grants_nothing() -> None:
     subject.later(TIMEOUT_S)
 
     assert subject.conversation.events() == []
-    assert subject.pong() == []  # too late
+    assert subject.pong(subject.pings[0]) == []  # too late
+
+
+def test_requests_of_a_ping_that_nothing_answered_are_granted_by_the_next_one() -> None:
+    subject = Subject()
+    subject.conversation.subscribe_all()
+    subject.send()
+    subject.later(TIMEOUT_S)
+    subject.later(TIMEOUT_S)
+    assert len(subject.pings) == 3  # each follows directly
+
+    subject.frames += 1  # the exchange goes on
+    assert subject.pong() == [Answer((), EXCHANGE_US), granted(TRADES, LIQUIDATIONS)]
+    assert subject.conversation.answered_s == subject.now_s
+    assert subject.conversation.due_s is None
 
 
 def test_ping_that_was_given_up_is_not_answered_by_its_pong() -> None:
