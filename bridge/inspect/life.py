@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from bridge.contract import keys
 from bridge.contract.entry import BadEntry, decode
 from bridge.contract.identity import EntryId, event_key
-from bridge.contract.stream_types import Identity
+from bridge.contract.stream_types import Identity, StreamType
 from bridge.contract.streams import Stream
 from bridge.core.records import Lost, Missing, Opened, Record, RestBody, Started, Suspected
 from bridge.errors import ConfigError
@@ -29,6 +29,7 @@ from bridge.runtime.terminal import bounded
 _ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 AROUND_US = 120_000_000  # another connection's copy arrives within a minute
 NEAR_US = 5_000_000
+_EVER_US = 2**62
 
 
 class Query(NamedTuple):
@@ -282,15 +283,23 @@ def _around_us(life: Life, query: Query) -> tuple[int, int]:
     if query.entry_id is not None and (life.entry is None or not moments):
         moments.append(query.entry_id.ms * 1000)
     if not moments:
-        return 0, 2**62
+        return 0, _EVER_US
     if life.gap is not None and life.before is not None:
         moments.append(life.before.number("received_us") or min(moments))
-    return min(moments) - AROUND_US, max(moments) + AROUND_US
+    first_us, last_us = min(moments) - AROUND_US, max(moments) + AROUND_US
+    if life.entry is None and query.entry_id is None:  # its time is not known
+        if life.before is None:
+            first_us = 0
+        if life.after is None:
+            last_us = _EVER_US
+    return first_us, last_us
 
 
 def _mark(life: Life, query: Query) -> bytes:
     """Bytes that every frame of the message contains."""
     if query.number is not None:
+        if life.entry is None and query.stream.type is StreamType.DEPTH:
+            return b""  # a change names its first and last number, not those between
         last = life.entry.number("last_update_id") if life.entry is not None else None
         return str(last or query.number).encode()
     for name in ("engine_us", "event_us"):
@@ -301,8 +310,13 @@ def _mark(life: Life, query: Query) -> bytes:
 
 def _fits(life: Life, query: Query) -> Callable[[Received], bool]:
     """A test whether a received message is the one searched for."""
-    if query.number is not None:
-        number = EntryId.parse(life.entry.id).position if life.entry is not None else query.number
+    if (number := query.number) is not None:
+        if life.entry is not None:
+            number = EntryId.parse(life.entry.id).position
+        elif query.stream.type is StreamType.DEPTH:
+            return lambda one: (
+                one.entry is not None and one.entry.after < number <= one.entry.number
+            )
         return lambda one: one.entry is not None and one.entry.number == number
     if life.entry is not None:
         try:

@@ -9,11 +9,12 @@ import pytest
 import redis
 
 from bridge.contract.streams import parse_stream
-from bridge.core.records import BodyKind, RestBody
+from bridge.core.records import BodyKind, Frame, Opened, RestBody, SegmentState
 from bridge.inspect.groups import Progress
 from bridge.inspect.journal_stream import Origin
 from bridge.inspect.life import Life, add_journal, in_redis, parse_query
 from bridge.inspect.redis_stream import reading_redis
+from bridge.journal.codec import encode
 from bridge.runtime.config import Config
 from bridge.runtime.keyspace import KeySpace
 from tests.support.command import run_bridge
@@ -107,6 +108,37 @@ def test_explain_of_a_number_finds_its_entry_or_the_gap_that_names_it(
     else:
         assert life.entry is not None
         assert (life.entry_id, life.gap, life.gap_records) == (trade_id(number), None, [])
+
+
+def test_number_that_redis_trimmed_long_ago_is_found_in_the_journal(
+    client: "redis.Redis", redis_url: str, tmp_path: Path
+) -> None:
+    earlier_us = at_us(101) - 3 * 3_600_000_000
+    heads = [SegmentState(earlier_us + n * 3_600_000_000, {}, {}, ()) for n in (0, 1)]
+    first = b"".join(map(encode, (heads[0], opened(1, earlier_us), frame(100, 1, -(10**10)))))
+    (tmp_path / f"{0:020}.journal").write_bytes(first)
+    (tmp_path / f"{len(first):020}.journal").write_bytes(encode(heads[1]) + encode(frame(101)))
+
+    life = explain(redis_url, "100", tmp_path)
+
+    assert (life.entry, life.before) == (None, None)
+    assert [copy.place.segment for copy in life.copies] == [f"{0:020}.journal"]
+
+
+def test_number_within_a_depth_change_is_found_in_the_journal(
+    client: "redis.Redis", redis_url: str, tmp_path: Path
+) -> None:
+    at = at_us(101)
+    name = "depth.SOL_USDC"
+    data = {"e": "depth", "E": at, "T": at, "s": "SOL_USDC", "U": 200, "u": 209, "a": [], "b": []}
+    body = json.dumps({"data": data, "stream": name}).encode()
+    path = write_journal(tmp_path / "journal", [Opened(at, 1, "public-1", [name]),
+                                                Frame(at, 1, body)])  # fmt: skip
+
+    life = explain(redis_url, "205", path, name)
+
+    assert [copy.place.received_us for copy in life.copies] == [at]
+    assert explain(redis_url, "210", path, name).copies == []
 
 
 @pytest.mark.parametrize(("number", "expected"), [("7", "older than"), ("2000", "newer than")])
