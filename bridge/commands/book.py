@@ -147,7 +147,8 @@ def _from_journal(
     config: Config, journal: Path | None, stream: Stream, last: EntryId, count: int
 ) -> BookAt:
     path = journal or config.journal.dir
-    book = JournalBook(stream, last.ms, int(config.publish.hold_s * 1e6))
+    number = None if last.seq == _SEQ_MAX else last.position
+    book = JournalBook(stream, last.ms, int(config.publish.hold_s * 1e6), number)
     mark = f'"{stream.name}"'.encode()
     for segment in _since_last_body(path, stream, last.ms * 1000):
         for line in lines_of(segment, mark):
@@ -206,7 +207,7 @@ def _show(market: str, book: BookAt, moment: Point) -> None:
         ("from", book.source + (f", snapshot {book.snapshot_id}" if book.snapshot_id else "")),
     ]
     if moment.first.seq:
-        rows.append(("at", f"after entry {book.at_id}"))
+        rows.append(("at", f"after entry {book.at_id or moment.id}"))
     else:
         rows.append(("at", f"{utc(moment.us)[:-3]} UTC, {before_s:,.3f} s after its last change"))
     certain_bids, certain_asks = book.certain

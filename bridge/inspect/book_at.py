@@ -109,15 +109,19 @@ def before_gap(book: BookAt, following: Stored | None) -> BookAt:
 
 class JournalBook:
     """Builds the book up to a moment from a journal's changes and the REST replies joined with
-    them. `until_ms`: the moment, in the engine's time; `hold_us`: how long the bridge waited for
-    another connection to bring what one had missed.
+    them. `until_ms`: the moment, in the engine's time; `until_number`: the last update of that ms
+    that counts (None: all do); `hold_us`: how long the bridge waited for another connection to
+    bring what one had missed.
     """
 
-    def __init__(self, stream: Stream, until_ms: int, hold_us: int) -> None:
+    def __init__(
+        self, stream: Stream, until_ms: int, hold_us: int, until_number: int | None = None
+    ) -> None:
         self._hold_us = hold_us
         self.is_over = False
         self._stream = stream
         self._until_ms = until_ms
+        self._until_number = until_number
         self._book = DepthBook(0, levels_kept=1_000_000)
         self._snapshot = Sides()
         self._bodies: dict[int, Sides] = {}
@@ -161,7 +165,7 @@ class JournalBook:
         """Apply a received change."""
         for one in self._book.in_order(Delta.of(change), received_us, self._hold_us):
             ms = first_believable_us((one.engine_us, one.event_us), received_us) // 1000
-            if ms > self._until_ms:
+            if ms > self._until_ms or (ms == self._until_ms and self._is_behind(one)):
                 self._join_held()
                 self._end(one)
                 return
@@ -174,6 +178,9 @@ class JournalBook:
             self._report_join()
         if not self._book.has_early:
             self._join_held()
+
+    def _is_behind(self, change: Delta) -> bool:
+        return self._until_number is not None and change.last_update_id > self._until_number
 
     def body(self, body: DepthBody, received_us: int) -> None:
         """Apply a REST reply with a whole book. After a break it arrives while the first changes
@@ -200,7 +207,8 @@ class JournalBook:
 
     def result(self, count: int) -> BookAt:
         """The book at the moment, with `count` levels a side."""
-        if self._book.joined and self._book.has_early and not self.is_over:
+        is_whole = self.is_over or self._book.number == self._until_number
+        if self._book.joined and self._book.has_early and not is_whole:
             self._is_before_gap = True
             self._why = (
                 f"the updates directly after {self._book.number} are missing, and another "
@@ -232,7 +240,8 @@ class JournalBook:
         """Stop at the first change after the moment; updates may be missing before it."""
         self.is_over = True
         number = self._book.number
-        if self._book.joined and following.first_update_id > number + 1:
+        is_whole = number == self._until_number
+        if self._book.joined and following.first_update_id > number + 1 and not is_whole:
             self._is_before_gap = True
             self._why = (
                 f"behind update {number} the updates to {following.first_update_id - 1} are "

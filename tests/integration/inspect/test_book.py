@@ -92,6 +92,30 @@ def test_book_at_the_time_of_a_change_includes_it_in_each_source(
         )
 
 
+def test_book_after_an_entry_lacks_later_changes_of_the_same_millisecond(
+    redis_url: str, tmp_path: Path
+) -> None:
+    changes = [
+        Frame(
+            START_US + 900 + number, 1,
+            f'{{"data":{{"e":"depth","E":{START_US},"s":"SOL_USDC","T":{START_US},"U":{number},'
+            f'"u":{number},"b":[["{number}","1"]],"a":[]}},"stream":"{STREAM}"}}'.encode(),
+        )
+        for number in (10, 11, 12)
+    ]  # fmt: skip
+    reply = b'{"asks":[["101","3"]],"bids":[["10","1"]],"lastUpdateId":"10","timestamp":0}'
+    body = RestBody(START_US + 950, STREAM, BodyKind.MAIN, reply)
+    begun = Opened(START_US - 1000, 1, "public-1", [STREAM])
+    write_journal(tmp_path / "journal", [begun, changes[0], body, *changes[1:]])
+    place = entry_id(START_US, 11)
+    arguments = ("book", "SOL_USDC", "--from", "journal", "--journal", "journal", "--at", place)
+
+    found = json.loads(run_bridge(tmp_path, redis_url, *arguments, "--json").stdout)
+
+    assert (found["update_id"], found["bids"]) == (11, [["11", "1"], ["10", "1"]])
+    assert f"after entry {place}" in run_bridge(tmp_path, redis_url, *arguments).stdout
+
+
 def test_as_many_levels_are_reported_as_were_requested_the_best_first(
     redis_url: str, tmp_path: Path
 ) -> None:
