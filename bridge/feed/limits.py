@@ -39,8 +39,9 @@ class RateLimiter:
         loop = asyncio.get_running_loop()
         due_s = self.take(loop.time())
         await asyncio.sleep(due_s - loop.time())
-        if self._blocked_until_s > loop.time():  # held while this one waited
-            await asyncio.sleep(self._blocked_until_s - loop.time())
+        while due_s < self._blocked_until_s:  # held while this one waited: it takes another turn
+            due_s = self.take(loop.time())
+            await asyncio.sleep(due_s - loop.time())
 
     def take(self, now_s: float) -> float:
         """Reserve a turn. Returns its time."""

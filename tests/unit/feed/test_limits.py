@@ -122,6 +122,26 @@ def test_held_rate_limiter_allows_none_before_its_time_and_spaces_requests_after
     assert [limiter.take(100.0) for _ in range(3)] == [130, 131, 132]
 
 
+async def test_those_that_wait_when_a_rate_limiter_is_held_go_one_by_one_after_it() -> None:
+    loop = asyncio.get_running_loop()
+    limiter, gone = RateLimiter(20, 1), []
+
+    async def go() -> None:
+        await limiter.acquire()
+        gone.append(loop.time())
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(4):
+            tasks.create_task(go())
+        await asyncio.sleep(0.01)
+        until_s = loop.time() + 0.3
+        limiter.hold(until_s)
+
+    assert len(gone) == 4
+    for number, gone_s in enumerate(gone[1:]):
+        assert gone_s >= until_s + 0.05 * number - 0.01
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
