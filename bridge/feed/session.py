@@ -82,6 +82,7 @@ class Session:
                     run = self._begin(tasks)
                 elif self._is_due(run):
                     run = await self._replace(tasks, run)
+                    self._replacement = ""  # orders given meanwhile were about the old one
                 else:
                     left_s = run.due_s - _now_s()
                     await self._news(left_s if left_s > 0 else POLL_S)

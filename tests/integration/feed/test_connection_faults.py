@@ -347,6 +347,27 @@ async def test_replacement_that_ends_while_the_old_one_is_closed_is_made_again(
         )
 
 
+async def test_order_to_replace_a_connection_that_is_being_replaced_makes_no_third_one(
+    exchange: ScriptedExchange,
+) -> None:
+    with capture_logs() as logged:
+        async with receiving_sessions(exchange.url, [LIQUIDATIONS], **PATIENT) as subject:
+            session = subject.session
+            await eventually_async(lambda: subject.granted, "the subscription is granted")
+            session.replace("one stream is stale")
+            await eventually_async(lambda: len(exchange.clients) == 2, "the new one has connected")
+            session.replace("another stream is stale")
+            await eventually_async(
+                lambda: any(each["event"] == "feed_replaced" for each in logged),
+                "the connection is replaced",
+            )
+            await asyncio.sleep(0.5)
+
+            assert len(exchange.clients) == 2
+            session.replace("the new one is stale")
+            await eventually_async(lambda: len(exchange.clients) == 3, "it is replaced")
+
+
 async def test_session_reconnects_at_once_after_a_goodbye_to_both_connections(
     exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
