@@ -40,6 +40,8 @@ _FRAME = codec.name_of("F")
 _FRAME_AT = slice(25, 28)  # the place of the kind in a frame's line: after checksum and time
 
 
+NO_STREAM = "(no stream)"
+
 _tuple = tuple.__new__  # faster than `Line(…)`, a Python function around it
 
 
@@ -354,9 +356,20 @@ def _count(line: Line, summary: Summary) -> None:
     if isinstance(line.record, Missing):
         summary.unwritten.append(_unwritten(line.record))
     elif line.kind == "frame":
-        # in a frame the exchange writes the stream's name last
-        name = line.body.rpartition(b'"stream":"')[2].partition(b'"')[0]
-        summary.streams[name.decode(errors="replace")] += 1
+        summary.streams[_stream_of(line.body)] += 1
+
+
+def _stream_of(body: bytes) -> str:
+    """The stream that a frame names; NO_STREAM: an error frame, or an invalid one."""
+    # the exchange writes the stream's name last
+    _, found, name = body.rpartition(b'"stream":"')
+    if found:
+        return name.partition(b'"')[0].decode(errors="replace")
+    try:
+        stream = parsed(body)["stream"]
+    except (ValueError, TypeError, KeyError):
+        return NO_STREAM
+    return stream if isinstance(stream, str) else NO_STREAM
 
 
 def _unwritten(record: Missing) -> str:

@@ -440,3 +440,20 @@ def test_an_overlong_line_is_damage_and_not_read_to_its_end(
     segment = pack(Segment(0, path)) if packed else Segment(0, path)
 
     assert [line.position for line in lines_of(segment)] == [0, 10]
+
+
+def test_summary_counts_frames_by_stream_in_any_spelling_and_those_without_one(
+    tmp_path: Path,
+) -> None:
+    bodies = (
+        b'{"data":{},"stream":"trade.SOL_USDC"}',
+        b'{"stream": "trade.SOL_USDC", "data": {}}',
+        b'{"id":null,"error":{"code":4006,"message":"Invalid stream"}}',
+        b"[]",
+        b'{"stream": 7}',
+        b"no JSON",
+    )
+    lines = [codec.encode(Frame(1, 1, body)) for body in bodies]
+    (tmp_path / f"{0:020}.journal").write_bytes(b"".join(lines))
+
+    assert summarise(tmp_path).streams == {"trade.SOL_USDC": 2, "(no stream)": 4}
