@@ -56,6 +56,7 @@ class MessageSocket(ClientConnection):
         self._receiver: Receiver | None = None
         self._unread = b""
         self._fragments = bytearray()
+        self._is_in_message = False  # fragments of it were received (perhaps empty), not the last
         self._is_framing = False  # frames are extracted here: after the handshake, until the end
         self._has_ended = False
         self._fault: Exception | None = None
@@ -135,6 +136,7 @@ class MessageSocket(ClientConnection):
                 self._receiver.pong(bytes(event.data))
             return
         self._fragments += event.data
+        self._is_in_message = not event.fin
         if event.fin and self._receiver is not None:
             whole, self._fragments = bytes(self._fragments), bytearray()
             self._receiver.messages([whole])
@@ -155,7 +157,7 @@ class MessageSocket(ClientConnection):
             return  # the library accepts no data after EOF
         place, end = 0, len(data)
         while True:
-            if self.state is State.OPEN and not self._fragments:
+            if self.state is State.OPEN and not self._is_in_message:
                 place = self._cut_texts(data, place, receiver)
             if end - place < HEAD:
                 break
@@ -170,7 +172,7 @@ class MessageSocket(ClientConnection):
                 return
             if following > end:
                 break
-            if data[place] == WHOLE_TEXT and not self._fragments:
+            if data[place] == WHOLE_TEXT and not self._is_in_message:
                 receiver.messages([data[body:following]])
             else:
                 super().data_received(data[place:following])

@@ -228,10 +228,18 @@ async def test_compressed_and_uncompressed_messages_keep_their_order() -> None:
         # masked, as only a client may send
         ([b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"], 1002),
         ([b"\x01\x03Hel", HELLO], 1002),  # a message inside a message
+        ([b"\x01\x00", HELLO], 1002),  # the same, and nothing of the outer one is there yet
         ([b"\x80\x02lo"], 1002),  # a continuation without a message
         ([b"\xc1\x02xx"], 1002),  # compressed without negotiation
     ],
-    ids=["too long", "masked", "inside another", "no beginning", "compressed"],
+    ids=[
+        "too long",
+        "masked",
+        "inside another",
+        "inside an empty one",
+        "no beginning",
+        "compressed",
+    ],
 )
 async def test_frame_that_breaks_the_protocol_ends_the_connection_with_its_code(
     wrong: Sequence[bytes], code: int
