@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from bridge.contract import keys
 from bridge.contract.entry import BadEntry, decode
 from bridge.contract.identity import EntryId, event_key
-from bridge.contract.stream_types import Identity, StreamType
+from bridge.contract.stream_types import Identity
 from bridge.contract.streams import Stream
 from bridge.core.records import Lost, Missing, Opened, Record, RestBody, Started, Suspected
 from bridge.errors import ConfigError
@@ -298,8 +298,8 @@ def _around_us(life: Life, query: Query) -> tuple[int, int]:
 def _mark(life: Life, query: Query) -> bytes:
     """Bytes that every frame of the message contains."""
     if query.number is not None:
-        if life.entry is None and query.stream.type is StreamType.DEPTH:
-            return b""  # a change names its first and last number, not those between
+        if life.entry is None and query.stream.spec.snapshot:
+            return b""  # a change of a book names its first and last number, not those between
         last = life.entry.number("last_update_id") if life.entry is not None else None
         return str(last or query.number).encode()
     for name in ("engine_us", "event_us"):
@@ -313,11 +313,8 @@ def _fits(life: Life, query: Query) -> Callable[[Received], bool]:
     if (number := query.number) is not None:
         if life.entry is not None:
             number = EntryId.parse(life.entry.id).position
-        elif query.stream.type is StreamType.DEPTH:
-            return lambda one: (
-                one.entry is not None and one.entry.after < number <= one.entry.number
-            )
-        return lambda one: one.entry is not None and one.entry.number == number
+            return lambda one: one.entry is not None and one.entry.number == number
+        return lambda one: one.entry is not None and one.entry.after < number <= one.entry.number
     if life.entry is not None:
         try:
             key = event_key(decode(life.entry.fields), life.entry.values)
