@@ -393,7 +393,9 @@ class StreamQueue(ABC):
 
 def is_before(one: str, other: str) -> bool:
     """Whether one entry ID is below another."""
-    return one != other and EntryId.parse(one) < EntryId.parse(other)
+    if len(one) == len(other) and one.find("-") == other.find("-"):
+        return one < other  # of the same form, as usual: as text they have the same order
+    return EntryId.parse(one) < EntryId.parse(other)
 
 
 class Owner(Protocol):

@@ -352,9 +352,8 @@ class Sequenced(StreamQueue):
         if beginning is not None and beginning.is_stream and answer.status != "empty":
             self._beginning = None  # another bridge has begun it
         unplaced, self._unplaced = self._unplaced, None
-        is_refused = answer.signs[-1:] != "+" and answer.status == "ok"
-        if is_refused and is_before(answer.last, self.confirmed):
-            self._lose(answer.last, None)  # the stream is shorter than it was
+        if answer.status == "ok" and is_before(answer.last, self.confirmed):
+            self._lose(answer.last, None)  # shorter than it was, even if it took a late message
             return
         if unplaced is not None:
             self._try_again(unplaced, answer)

@@ -5,7 +5,7 @@ import pytest
 from bridge.contract.causes import GapCause
 from bridge.core.entries import Op, Slot
 from bridge.core.peers import Peers
-from bridge.core.queue import OLDEST_SCANNED, QueueState, Resume
+from bridge.core.queue import OLDEST_SCANNED, QueueState, Resume, is_before
 from bridge.core.sequenced import Sequenced
 from tests.support.queues import HOLD_US, sequenced
 from tests.support.slots import (
@@ -259,12 +259,16 @@ def test_sequenced_stream_whose_first_messages_were_dropped_begins_with_that_gap
 
 
 @pytest.mark.parametrize(
-    ("sent", "sign"), [(snapshot(5), "~"), (trade(4), "="), (trade(4), "!")], ids=["S", "=", "!"]
+    ("sent", "sign"),
+    [(snapshot(5), "~"), (trade(4), "="), (trade(4), "!"), (trade(4), "+")],
+    ids=["S", "=", "!", "+"],
 )
-def test_sequenced_stream_found_shorter_by_what_it_refuses_alone_is_lost(
+def test_sequenced_stream_found_shorter_by_a_batch_that_is_settled_as_a_whole_is_lost(
     sent: Slot, sign: str
 ) -> None:
-    """Redis settles the whole batch: no status shows that the stream was emptied or fell back."""
+    """No status shows that the stream was emptied or fell back, and it may append a late message
+    again, directly behind what it has left.
+    """
     queue = sequenced(confirmed="9-50")
     queue.put(sent)
     queue.take(NOW_US, 100)
@@ -272,6 +276,16 @@ def test_sequenced_stream_found_shorter_by_what_it_refuses_alone_is_lost(
     queue.settle(answer("ok", "9-40", sign), NOW_US)
 
     assert (queue.is_lost, queue.lost_last, queue.confirmed) == (True, "9-40", "9-50")
+
+
+@pytest.mark.parametrize(
+    ("lower", "higher"),
+    [("0-0", "9-10"), ("9-90", "9-91"), ("9-90", "9-100"), ("9-90", "10-9"), ("9-1000", "10-500")],
+)
+def test_entry_ids_are_compared_as_numbers(lower: str, higher: str) -> None:
+    assert is_before(lower, higher)
+    assert not is_before(higher, lower)
+    assert not is_before(lower, lower)
 
 
 def test_sequenced_stream_shorter_than_acknowledged_is_lost_and_sends_nothing() -> None:
