@@ -343,13 +343,13 @@ class Sequenced(StreamQueue):
             else:
                 end = EntryId.parse(answer.last).position if end is None else end
                 self._settle_one(sign, slot, end)
-        if self._before_loss and answer.signs:
+        if self._before_loss and answer.signs and answer.last != EMPTY:
             self._before_loss = ""
         is_head = not self._suspects or not self._put_suspects_back(
             EntryId.parse(answer.last).position, now_us
         )
         beginning = self._beginning
-        if beginning is not None and beginning.is_stream and answer.status != "empty":
+        if beginning is not None and beginning.is_stream and answer.last != EMPTY:
             self._beginning = None  # another bridge has begun it
         unplaced, self._unplaced = self._unplaced, None
         if answer.status == "ok" and is_before(answer.last, self.confirmed):
@@ -381,8 +381,8 @@ class Sequenced(StreamQueue):
             self._foreign(last)
         elif is_before(last, self.confirmed):
             self._lose(last, None)
-        elif answer.status == "empty":  # there is no stream yet: it begins with a start
-            self._begin(GapCause.START)
+        elif answer.status == "empty":  # there is no stream yet: it begins with a start, or a loss
+            self._begin(self._beginning.cause if self._beginning else GapCause.START)
         elif answer.status == "mixed":  # another program's entry is the newest
             self._begin(GapCause.FOREIGN)
             self.confirmed = last
@@ -536,7 +536,7 @@ class Sequenced(StreamQueue):
             self._mark_before(
                 snapshot,
                 from_=None if is_beginning else last.position + 1,
-                cause=GapCause.START if is_beginning else snapshot.cause or GapCause.SKIPPED,
+                cause=self._first_cause() if is_beginning else snapshot.cause or GapCause.SKIPPED,
                 last=answer.last,
             )
             return
@@ -572,10 +572,14 @@ class Sequenced(StreamQueue):
     def _write_beginning(self) -> None:
         first = next((slot for slot in self.slots if slot.entry.op is Op.APPEND), None)
         if first is not None and self._beginning is not None:
-            cause, self._beginning = self._beginning.cause, None
-            if cause is GapCause.START and self.counters.overflowed:
-                cause = GapCause.OVERFLOW  # messages before it were received, and dropped
-            self._mark_before(first, from_=None, cause=cause, last=self.confirmed)
+            self._mark_before(first, from_=None, cause=self._first_cause(), last=self.confirmed)
+
+    def _first_cause(self) -> GapCause:
+        """The cause with which the stream begins; it is due no longer."""
+        cause = self._beginning.cause if self._beginning else GapCause.START
+        self._beginning = None
+        is_dropped = cause is GapCause.START and self.counters.overflowed
+        return GapCause.OVERFLOW if is_dropped else cause
 
     def _mark_before(self, slot: Slot, *, from_: int | None, cause: GapCause, last: str) -> None:
         """Put a gap (or a start) first, which ends at the predecessor of `slot`."""

@@ -7,7 +7,7 @@ from bridge.core.entries import Op, Slot
 from bridge.core.peers import Peers
 from bridge.core.queue import OLDEST_SCANNED, QueueState, Resume, is_before
 from bridge.core.sequenced import Sequenced
-from tests.support.queues import HOLD_US, sequenced
+from tests.support.queues import HOLD_US, poll, sequenced, status
 from tests.support.slots import (
     DEPTH,
     NOW_US,
@@ -308,6 +308,22 @@ def test_sequenced_whole_stream_lost_for_good_begins_anew_with_its_cause() -> No
     batch = queue.take(NOW_US, 100)
     start = batch.slots[0]  # type: ignore[union-attr]
     assert (start.entry.expected, fields(start)["cause"]) == ("0-0", "redis lost entries")
+
+
+def test_sequenced_emptied_stream_begins_with_the_loss_after_probes_for_another_bridge() -> None:
+    peers = poll(Peers(), status("a", received={TRADES.name: NOW_US}))
+    queue = sequenced(8, confirmed="9-70", peers=peers)
+    queue.take(NOW_US, 100)
+    queue.settle(answer("empty", "0-0"), NOW_US)
+    queue.accept_loss()
+    queue.take(NOW_US, 100)
+
+    queue.settle(answer("empty", "0-0"), NOW_US)
+
+    poll(peers)
+    batch = queue.take(NOW_US + SECOND_US, 100)
+    assert places(batch) == [("G", 7), ("A", 8)]
+    assert fields(batch.slots[0])["cause"] == "redis lost entries"  # type: ignore[union-attr]
 
 
 def test_sequenced_newest_entries_lost_for_good_become_a_gap_with_its_cause() -> None:

@@ -52,6 +52,24 @@ def test_sequenced_snapshot_that_rests_ahead_of_the_stream_brings_a_gap() -> Non
     assert (named["from"], named["to"], named["cause"]) == ("5", "7", "skipped")
 
 
+def test_sequenced_snapshot_that_rests_in_an_emptied_stream_begins_it_with_the_loss() -> None:
+    """`start` would state that nothing is known to be missing."""
+    queue = sequenced(stream=DEPTH, confirmed="9-50")
+    queue.check_end("0-0", None)
+    queue.accept_loss()
+    resting = snapshot(7)
+    resting.rest()
+    queue.put(resting)
+    queue.take(NOW_US, 100)
+
+    queue.settle(answer("ok", "0-0", "~"), NOW_US)
+
+    assert queue.acknowledged == "9-50"
+    batch = queue.take(NOW_US, 100)
+    assert places(batch) == [("G", 7), ("S", 7)]
+    assert fields(batch.slots[0])["cause"] == "redis lost entries"  # type: ignore[union-attr]
+
+
 def test_sequenced_snapshot_due_waits_while_another_one_is_queued() -> None:
     queue = refused(8)
     queue.take(NOW_US + HOLD_US, 100)
