@@ -159,7 +159,8 @@ class Content(StreamQueue):
             self.counters.duplicates += 1
             return
         slot.cause = cause
-        if backfill is None or self._peers.live:
+        # What another bridge wrote before the loss may be lost, too: it covers no outage of then.
+        if backfill is None or (self._peers.live and not self._is_replayed(slot)):
             slot.outage = from_us, to_us
         index = len(self.slots)
         while index > self.in_flight and self.slots[index - 1].entry.received_us >= received_us:

@@ -272,6 +272,23 @@ def test_content_covered_outages_alone_leave_nothing_to_send() -> None:
     assert not queue.slots
 
 
+def test_content_outage_that_a_peer_covered_is_marked_after_redis_lost_the_stream() -> None:
+    """The peer finds the stream filled again, and may never notice that its own part is lost."""
+    queue = content(peers=poll(Peers(), status("z"), stream=ORDERS, **{ORDERS.name: NOW_US}))
+    queue.read_tail(tail("5-0"))
+    queue.put(order())
+    queue.read_tail(tail("0-0"))
+
+    queue.rewind(0, 100, NOW_US - 100)
+    put_outage(queue, NOW_US - 9, NOW_US - 1)
+    queue.put(order())
+    queue.read_tail(tail("0-0"))
+
+    lost, outage, event = sent(queue)
+    assert (lost["cause"], outage["cause"]) == ("redis lost entries", "connection lost")
+    assert event["type"] == "orderAccepted"
+
+
 def test_content_gap_of_a_loss_waits_for_no_peer_whatever_the_clock_was_before() -> None:
     """The journal's oldest record is from when this machine's clock was an hour ahead."""
     queue = following()
