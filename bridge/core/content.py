@@ -372,6 +372,10 @@ class Content(StreamQueue):
     def stored_until_us(self) -> int:
         return self._backfill.stored_until_us if self._backfill else 0
 
+    @property
+    def is_refilled(self) -> bool:
+        return self._backfill is not None
+
     def accept_loss(self) -> None:
         until_us = EntryId.parse(self.confirmed).ms * 1000 + 999
         if self.slots:

@@ -431,7 +431,9 @@ class Core:
         self.coverage.closing(record.connection)
 
     def _watermarks(self, record: Watermarks, when: When) -> None:
-        self._mark(self.coverage.resume(record.marks), when)
+        # What another bridge wrote up to a mark may have been lost since.
+        lost = [name for name, queue in self.queues.items() if queue.is_refilled]
+        self._mark(self.coverage.resume(record.marks, lost), when)
 
     def _started(self, record: Started, when: When) -> None:
         for connection in self.coverage.open_connections():

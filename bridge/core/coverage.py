@@ -22,7 +22,7 @@ first message after the stall, since ticks are missing.
 Times are µs by the exchange's clock, except those named `received_us` (our clock).
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from bridge.contract.causes import GapCause
@@ -207,9 +207,11 @@ class Coverage:
 
     # ---- earlier bridges, other coverages ----------------------------------------------------
 
-    def resume(self, marks: Mapping[str, int]) -> Sequence[Outage]:
-        """Take the watermarks of an earlier bridge, which received each stream up to its mark."""
-        return self._outages.resume(marks)
+    def resume(self, marks: Mapping[str, int], lost: Collection[str] = ()) -> Sequence[Outage]:
+        """Take the watermarks of an earlier bridge, which received each stream up to its mark.
+        `lost`: streams that Redis has lost since.
+        """
+        return self._outages.resume(marks, lost)
 
     def settle_by(self, other: "Coverage", names: Iterable[str]) -> Sequence[Outage]:
         """Take from another coverage of the same connections since when these streams are received:

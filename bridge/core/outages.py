@@ -3,7 +3,7 @@
 Times are µs by the exchange's clock.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bridge.contract.causes import GapCause
@@ -121,16 +121,18 @@ class Outages:
             self._apart[name] = apart
         return outages
 
-    def resume(self, marks: Mapping[str, int]) -> Sequence[Outage]:
+    def resume(self, marks: Mapping[str, int], lost: Collection[str] = ()) -> Sequence[Outage]:
         """Take the watermarks of an earlier bridge, which received each stream up to its mark. They
-        may arrive when streams are received already: then they show the outage before that.
+        may arrive when streams are received already: then they show the outage before that. In
+        streams that were `lost` since, they shorten no outage.
         """
         outages = []
         for name, mark_us in marks.items():
             was_received = name in self._first_us
             first_us = self._first_us.pop(name, None)
             if ended := self._ended.get(name):
-                self._ended[name] = ended._replace(until_us=max(mark_us, ended.until_us))
+                if name not in lost:
+                    self._ended[name] = ended._replace(until_us=max(mark_us, ended.until_us))
             elif not was_received:
                 self._ended[name] = _Ended(mark_us, GapCause.NOT_RUNNING)
             if first_us is not None and mark_us < first_us:

@@ -258,6 +258,11 @@ class StreamQueue(ABC):
         """
         return 0
 
+    @property
+    def is_refilled(self) -> bool:
+        """Whether a loss is being backfilled; False where numbers show what is missing."""
+        return False
+
     @abstractmethod
     def accept_loss(self) -> None:
         """Continue after a loss that cannot be backfilled, and mark it."""

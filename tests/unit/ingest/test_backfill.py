@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from bridge.contract.identity import EntryId
+from bridge.core.records import Watermarks
 from tests.support.full_disk import FullDisk
 from tests.support.ingest_subject import (
     NOW_US,
     ORDERS,
+    SECOND_US,
     TICKERS,
     TRADES,
     IngestSubject,
@@ -32,6 +34,26 @@ def test_backfill_lost_stream_is_read_again_alone(tmp_path: Path) -> None:
 
     assert subject.server.numbers(TRADES) == [f"gap - {LOST}", *map(str, numbers(0, 6))]
     assert subject.queue(ORDERS).counters.published == published
+
+
+def test_backfill_marks_what_only_another_bridge_received_before_a_restart(tmp_path: Path) -> None:
+    """Its watermark is in the journal, but what it wrote may have been lost as well."""
+    subject = subject_with_trades(tmp_path)
+    ended_us = subject.now_us
+    subject.now_us += 20 * SECOND_US
+    subject.begin_again()
+    mark_us = subject.now_us - SECOND_US
+    subject.ingest.take(Watermarks(subject.now_us, {ORDERS: mark_us}))
+    subject.order(2, subject.connect())
+    subject.come_to_rest()
+    assert subject.stored() == ["1", "bridge was not running", "2"]
+    assert int(subject.server.entries(ORDERS)[1]["from_us"]) >= mark_us - SECOND_US
+
+    lose(subject, ORDERS)
+    subject.come_to_rest()
+
+    assert subject.stored() == [LOST, "1", "bridge was not running", "2"]
+    assert int(subject.server.entries(ORDERS)[2]["from_us"]) < ended_us + SECOND_US
 
 
 def test_backfill_meanwhile_other_streams_continue(tmp_path: Path) -> None:
