@@ -175,7 +175,12 @@ class TradeGaps:
         return self._newest.number - min(firsts) + 1 if firsts else None
 
     def marked(self, to: int) -> None:
-        """Note that a gap was written up to this number: its trades are not recovered any more."""
+        """Note that a gap was written up to this number: its trades are not recovered any more.
+        Nothing else ends the wait of the trades behind them, which may be of a new numbering.
+        """
+        for gap in self._open:
+            if gap.last <= to:
+                gap.waiting.wait_no_longer()
         self._open = deque(gap for gap in self._open if gap.last > to)
 
     def page(self, rows: Iterable[Trade], at_us: int) -> tuple[Reach, list[Recovered]]:

@@ -211,6 +211,15 @@ def test_trade_gap_that_history_fills_makes_the_market_dense() -> None:
     assert not gaps.is_sparse
 
 
+def test_trade_gap_that_is_marked_ends_the_wait_of_a_replayed_trade() -> None:
+    gaps, slots = received(5, 8)
+    slots[8].wait_while_replaying()
+
+    gaps.marked(1_000)  # of older, higher numbers
+
+    assert slots[8].wait is Wait.NO_LONGER
+
+
 def test_trade_gap_that_was_written_is_not_requested() -> None:
     gaps, _ = received(5, 9)
 
