@@ -38,6 +38,7 @@ from bridge.core.tail import NEWEST_STATES, NOTHING_STORED, TAIL_MS, Edge, Store
 
 MAX_RECOVERED = 20_000  # keys of entries recovered over REST lately
 FLOOR_US = 10_000_000  # two bridges receive the same message within this time
+WATERMARK_LAG_US = 5_000_000  # the watermark of another bridge may be this old
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Content(StreamQueue):
         self._tail_is_fresh = False  # the tail was read since the last take
         self._stored: Stored = NOTHING_STORED
         self._kept: Edge | None = None  # LOST: the last entry that Redis kept
+        self._lost_until_us = 0  # what other bridges wrote before it may be lost
         self._backfill: _Backfill | None = None
         self._recovered: dict[tuple[object, ...], None] = {}
         self._newest = NewestState()
@@ -159,8 +161,9 @@ class Content(StreamQueue):
             self.counters.duplicates += 1
             return
         slot.cause = cause
-        # What another bridge wrote before the loss may be lost, too: it covers no outage of then.
-        if backfill is None or (self._peers.live and not self._is_replayed(slot)):
+        # What another bridge wrote before a loss may be lost, too: it covers no outage of then.
+        is_lost = from_us < self._lost_until_us or (backfill and self._is_replayed(slot))
+        if not is_lost and (backfill is None or self._peers.live):
             slot.outage = from_us, to_us
         index = len(self.slots)
         while index > self.in_flight and self.slots[index - 1].entry.received_us >= received_us:
@@ -367,6 +370,9 @@ class Content(StreamQueue):
     def _lose(self, last: str, newest: Edge | None) -> None:
         super()._lose(last, newest)
         self._kept = newest
+        mark_us = self._peers.watermarks.get(self.name)
+        if mark_us is not None:
+            self._lost_until_us = mark_us + WATERMARK_LAG_US
 
     @property
     def stored_until_us(self) -> int:

@@ -289,6 +289,22 @@ def test_content_outage_that_a_peer_covered_is_marked_after_redis_lost_the_strea
     assert event["type"] == "orderAccepted"
 
 
+def test_content_outage_that_was_open_at_a_loss_is_marked_though_a_peer_had_covered_it() -> None:
+    queue = content(peers=poll(Peers(), status("z"), stream=ORDERS, **{ORDERS.name: NOW_US}))
+    queue.read_tail(tail("5-0"))
+    queue.put(order())
+    queue.read_tail(tail("0-0"))
+    queue.accept_loss()
+    queue.read_tail(tail("0-0"))
+    assert [entry["type"] for entry in sent(queue)] == ["gap", "orderAccepted"]
+    queue.settle(answer("ok", "7-0", signs="++"), NOW_US)
+
+    put_outage(queue, NOW_US - 9, NOW_US - 1)
+    queue.read_tail(tail("7-0"))
+
+    assert [entry["cause"] for entry in sent(queue)] == ["connection lost"]
+
+
 def test_content_gap_of_a_loss_waits_for_no_peer_whatever_the_clock_was_before() -> None:
     """The journal's oldest record is from when this machine's clock was an hour ahead."""
     queue = following()
