@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.consumer_entries import START_US, trade
 from tests.support.consumer_worker import Bench
+from tests.support.eventually import eventually
 from tests.support.spread_pairs import ASSETS, Pairs
 
 pytestmark = pytest.mark.timeout(120)
@@ -177,7 +178,8 @@ def test_results_committed_with_those_of_a_stream_that_ends_the_worker_count_onc
         bench.await_group(f"trade.{market}", "stopping", "1-0")
 
     worker.signal(signal.SIGSTOP)
-    time.sleep(0.5)  # until its blocking read has ended: the next one finds all streams
+    # its blocking read has ended: the next one finds all streams
+    eventually(lambda: bench.redis.info("clients")["blocked_clients"] == 0, "none is blocked")
     trimmed = f"trade.{markets[0]}"
     bench.add(trimmed, {f"{number}-0": trade(number, START_US) for number in range(2, 5)})
     bench.redis.xtrim(trimmed, maxlen=1, approximate=False)

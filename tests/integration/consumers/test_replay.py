@@ -22,6 +22,7 @@ from consumers.kit.stop import Stop
 from tests.support.consumer_commands import consumers
 from tests.support.consumer_entries import START_US, Fields, entry_id, trade
 from tests.support.consumer_worker import Bench
+from tests.support.eventually import eventually_async
 
 pytestmark = pytest.mark.timeout(180)  # several processes each, on a busy machine
 
@@ -194,9 +195,11 @@ class Slow(Consumer):
 
     name = "slow"
     streams = ("trade.*",)
+    handled = 0
 
     async def on_trade(self, delivery: Delivery[Trade]) -> None:
         await asyncio.sleep(0.1)
+        Slow.handled += 1
 
 
 async def test_replay_holds_all_its_streams_while_a_page_takes_longer_than_a_lease(
@@ -204,12 +207,13 @@ async def test_replay_holds_all_its_streams_while_a_page_takes_longer_than_a_lea
 ) -> None:
     monkeypatch.setattr("consumers.kit.replay._LEASE_MS", 2500)
     monkeypatch.setattr("consumers.kit.replay._RENEW_S", 0.5)
+    monkeypatch.setattr(Slow, "handled", 0)
     for stream in (STREAM, OTHER):
         bench.add(stream, trades(1, 50 if stream == STREAM else 1))
     async with connect(bench.url, name="test", decode_responses=True) as client:
         one = Replay(ConsumerSpec(Slow), client, Keys(), "slow-replay", "a/1", Stats(lambda: 0))
         running = asyncio.create_task(one.run((STREAM, OTHER), "-", "+", Stop()))
-        await asyncio.sleep(4)
+        await eventually_async(lambda: Slow.handled >= 40, "4 s of the page are over")
         assert not running.done()
         assert await client.exists(Keys().lease(OTHER, "slow-replay"))
         await running

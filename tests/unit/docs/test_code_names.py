@@ -27,13 +27,20 @@ def paths() -> list[Path]:
 
 @cache
 def classes() -> dict[str, list[ast.ClassDef]]:
-    """Class name → the definitions of classes of that name."""
+    """Class name → the definitions of classes of that name; only of files that have a class which
+    a page names, or one of its bases.
+    """
+    sources = [path.read_text("utf-8") for path in paths() if path.suffix == ".py"]
+    wanted = {owner for page in PAGES for owner, _ in ATTRIBUTE.findall(page.read_text("utf-8"))}
     found: dict[str, list[ast.ClassDef]] = {}
-    for path in paths():
-        if path.suffix == ".py":
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-                if isinstance(node, ast.ClassDef):
-                    found.setdefault(node.name, []).append(node)
+    while wanted:
+        chosen = re.compile(rf"^ *class (?:{'|'.join(wanted)})\b", re.MULTILINE)
+        bases: set[str] = set()
+        for node in (n for s in sources if chosen.search(s) for n in ast.walk(ast.parse(s))):
+            if isinstance(node, ast.ClassDef) and node.name in wanted:
+                found.setdefault(node.name, []).append(node)
+                bases.update(ast.unparse(base) for base in node.bases)
+        wanted = {base for base in bases if base.isidentifier()} - found.keys()
     return found
 
 
